@@ -1,0 +1,171 @@
+//! Starting a child whose life is bound to ours, and ending it in order.
+
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use tokio::process::{Child, Command};
+
+use crate::Identity;
+
+/// Makes the child of this command receive `signal` when the thread that spawns it ends, and lead a process group of
+/// its own.
+///
+/// The kernel binds the signal to the spawning *thread*: spawn from a thread that lives as long as the program, which
+/// the main thread of a current-thread runtime does.
+pub fn bind_to_parent(command: &mut Command, signal: Signal) -> &mut Command {
+    command.process_group(0);
+    let parent = rustix::process::getpid();
+    #[allow(unsafe_code)]
+    // SAFETY: the closure runs between fork and exec and only makes two system calls that are async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(signal))?;
+            // The parent may have died before the call above took effect.
+            if getppid() != Some(parent) {
+                return Err(io::Error::other("the parent process has ended"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Makes this very process receive `signal` when its parent ends. For the program's own subcommands, which may have
+/// been started by something that knows nothing of [`bind_to_parent`].
+///
+/// # Errors
+/// The kernel's refusal, which is not known to happen.
+pub fn end_with_parent(signal: Signal) -> io::Result<()> {
+    set_parent_process_death_signal(Some(signal)).map_err(io::Error::from)
+}
+
+/// A running child, bound to us, that is ended in order: SIGTERM to it, then SIGKILL to its whole group.
+#[derive(Debug)]
+pub struct BoundChild {
+    child: Child,
+    identity: Identity,
+}
+
+impl BoundChild {
+    /// Starts the command, bound to this process by [`bind_to_parent`] with SIGTERM, or with SIGKILL where the program
+    /// is known to linger.
+    ///
+    /// # Errors
+    /// Whatever kept the program from being started; `NotFound` means that there is no such program.
+    pub fn spawn(command: &mut Command, when_parent_dies: Signal) -> io::Result<Self> {
+        let child = bind_to_parent(command, when_parent_dies).kill_on_drop(true).spawn()?;
+        let pid = child.id().expect("a child that was not waited for has a pid");
+        let identity = Identity::of(pid).unwrap_or(Identity { pid, start_ticks: 0 });
+        Ok(Self { child, identity })
+    }
+
+    /// Who the child is, for a state file.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The child itself: its pipes.
+    pub fn inner(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the child's end. May be dropped and called again.
+    ///
+    /// # Errors
+    /// The kernel's refusal to wait.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Ends the child: SIGTERM, and SIGKILL to its process group when it still runs after `grace`. What it left in its
+    /// group is killed in any case. A child that has ended already is no error.
+    ///
+    /// # Errors
+    /// The kernel's refusal to wait.
+    pub async fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            self.kill_group();
+            return Ok(status);
+        }
+        let _ = self.identity.signal(Signal::TERM);
+        let ended = tokio::time::timeout(grace, self.child.wait()).await;
+        self.kill_group();
+        match ended {
+            Ok(status) => status,
+            Err(_) => self.child.wait().await,
+        }
+    }
+
+    fn kill_group(&self) {
+        if let Some(group) = i32::try_from(self.identity.pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for BoundChild {
+    fn drop(&mut self) {
+        // Once waited for, the pid (and so the group's number) may be somebody else's.
+        if self.child.id().is_some() {
+            self.kill_group();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_child_that_ignores_sigterm_is_killed_with_what_it_started() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; sleep 300 & echo $!; wait; sleep 300"]).stdout(Stdio::piped());
+        let mut child = BoundChild::spawn(&mut command, Signal::KILL).unwrap();
+        let mut stdout = child.inner().stdout.take().unwrap();
+        let mut printed = Vec::new();
+        while !printed.ends_with(b"\n") {
+            let mut byte = [0];
+            stdout.read_exact(&mut byte).await.unwrap();
+            printed.push(byte[0]);
+        }
+        let grandchild: u32 = String::from_utf8(printed).unwrap().trim().parse().unwrap();
+        let grandchild = Identity::of(grandchild).unwrap();
+
+        let status = child.end(Duration::from_millis(100)).await.unwrap();
+
+        assert!(!status.success());
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while grandchild.is_running() {
+            assert!(std::time::Instant::now() < deadline, "the grandchild survived its group's SIGKILL");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_ends_when_its_parent_is_killed() {
+        // The middle process is this test binary's stand-in for a supervisor: a shell cannot bind its children, so the
+        // binding is made from here, with a thread that ends in the parent's place.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut command = Command::new("sleep");
+                let child = bind_to_parent(command.arg("300"), Signal::KILL).spawn().unwrap();
+                sender.send(Identity::of(child.id().unwrap()).unwrap()).unwrap();
+                std::mem::forget(child);
+            });
+        })
+        .join()
+        .unwrap();
+        let child = receiver.recv().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while child.is_running() {
+            assert!(std::time::Instant::now() < deadline, "the child outlived the thread that spawned it");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
