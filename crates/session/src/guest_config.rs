@@ -124,7 +124,10 @@ impl FromStr for GuestStage {
     type Err = UnknownStage;
 
     fn from_str(word: &str) -> Result<Self, UnknownStage> {
-        Self::ALL.into_iter().find(|stage| stage.as_str() == word).ok_or_else(|| UnknownStage(word.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|stage| stage.as_str() == word)
+            .ok_or_else(|| UnknownStage(word.to_owned()))
     }
 }
 
@@ -170,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_line_survives_the_console() {
-        let line = GuestLine { uptime_ms: 4_205, stage: GuestStage::Ssh, detail: "listening on port 22".into() };
+        let line =
+            GuestLine { uptime_ms: 4_205, stage: GuestStage::Ssh, detail: "listening on port 22".into() };
         assert_eq!(line.to_string(), "dozlab-guest 4.205 ssh: listening on port 22");
         assert_eq!(GuestLine::parse(&format!("\u{1b}[0m{line}\r\n")), Some(line));
     }

@@ -5,5 +5,21 @@
 //! ([`guest_config`]) and between the VM's supervisor and its neighbours ([`vm_status`]) are defined here because both
 //! ends must read them the same way.
 
+#![forbid(unsafe_code)]
+
+pub mod cpu;
+pub mod deadline;
+mod decimal;
+pub mod defaults;
+pub mod duration;
 pub mod guest_config;
+pub mod id;
+pub mod image;
+pub mod name;
+pub mod phase;
+pub mod plan;
+pub mod secret;
+pub mod size;
+pub mod template;
+mod text;
 pub mod vm_status;
