@@ -95,8 +95,8 @@ impl Vcpus {
         self.0
     }
 
-    /// The processors that an amount of CPU comes to, each begun one counted in full: `1500m` are 2. This is how a
-    /// `LabSession`'s `resources.cpu` is read.
+    /// The processors that an amount of CPU comes to, each begun one counted in full: `1500m` are 2. This is
+    /// how a `LabSession`'s `resources.cpu` is read.
     ///
     /// # Errors
     ///

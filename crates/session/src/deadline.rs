@@ -1,7 +1,7 @@
 //! When a session ends by itself: after its time, or after nobody has used it for a while.
 //!
-//! There is no clock here. Whoever keeps one (the controller, the local supervisor) asks [`Deadlines::due`] with the
-//! time, does what is due, and learns when to ask again.
+//! There is no clock here. Whoever keeps one (the controller, the local supervisor) asks [`Deadlines::due`]
+//! with the time, does what is due, and learns when to ask again.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,8 @@ pub struct Deadlines {
     /// How long the session may be idle before it is stopped; for ever, where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_stop: Option<SessionDuration>,
-    /// How long before its end the session says so; at most a quarter of the deadline that ends it, so that a session
-    /// of ten minutes is not spent on warnings.
+    /// How long before its end the session says so; at most a quarter of the deadline that ends it, so that a
+    /// session of ten minutes is not spent on warnings.
     pub warn_before: SessionDuration,
 }
 
@@ -71,7 +71,8 @@ impl Deadlines {
         self.timeout.map(|timeout| started_ms.saturating_add(timeout.as_millis()))
     }
 
-    /// What is due at a time. Where the session is over for both reasons, its time being over is the one that counts.
+    /// What is due at a time. Where the session is over for both reasons, its time being over is the one that
+    /// counts.
     #[must_use]
     pub fn due(&self, activity: Activity, now_ms: u64) -> Due {
         let expiry = self.timeout.map(|timeout| self.end(activity.started_ms, timeout, EndCause::Timeout));
@@ -203,7 +204,9 @@ mod tests {
                     let then_nothing = matches!(deadlines.due(activity, next), Due::Nothing { .. });
                     prop_assert!(!then_nothing);
                 }
-                Due::Nothing { next_check_ms: None } => prop_assert!(timeout.is_none() && idle_stop.is_none()),
+                Due::Nothing { next_check_ms: None } => {
+                    prop_assert!(timeout.is_none() && idle_stop.is_none());
+                }
                 Due::Warn { ends_ms, cause } => {
                     prop_assert!(ends_ms > now);
                     let expected = if cause == EndCause::Idle { Due::Idle } else { Due::Expired };

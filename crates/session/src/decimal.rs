@@ -1,11 +1,12 @@
 //! Decimal numbers as people write them (`1.5`), kept exact until a unit makes a whole number of them.
 //!
-//! Sizes, CPU shares and durations all are "a decimal number and a unit". Binary floating point would turn `0.1` into
-//! something else and lose bytes of large sizes, so the digits are kept as an integer and a count of decimal places.
+//! Sizes, CPU shares and durations all are "a decimal number and a unit". Binary floating point would turn
+//! `0.1` into something else and lose bytes of large sizes, so the digits are kept as an integer and a count
+//! of decimal places.
 
-/// Digits after the point that are taken, trailing zeros aside. With three more for a unit of a thousandth it is 18,
-/// and then a product that passes 128 bits passes 64 bits after the division as well: "too large" is never said of a
-/// number that would have fitted.
+/// Digits after the point that are taken, trailing zeros aside. With three more for a unit of a thousandth it
+/// is 18, and then a product that passes 128 bits passes 64 bits after the division as well: "too large" is
+/// never said of a number that would have fitted.
 const MAX_DECIMAL_PLACES: u32 = 15;
 
 /// A non-negative decimal number, `digits / 10^places`.

@@ -1,9 +1,9 @@
 //! Every number and name that holds where nobody asked for another.
 //!
-//! They are those of the lab pod as `LAB_POD_ARCHITECTURE.md` describes it (below: "the architecture") and as the static
-//! manifest `lab-pod-with-sidecar.yaml` spells it out ("the manifest"), so that a lab made for those runs unchanged.
-//! What is ours says so. Values that depend on others (a volume as large as its disk needs) are worked out in
-//! [`plan`](crate::plan), from these.
+//! They are those of the lab pod as `LAB_POD_ARCHITECTURE.md` describes it (below: "the architecture") and as
+//! the static manifest `lab-pod-with-sidecar.yaml` spells it out ("the manifest"), so that a lab made for
+//! those runs unchanged. What is ours says so. Values that depend on others (a volume as large as its disk
+//! needs) are worked out in [`plan`](crate::plan), from these.
 
 use std::net::Ipv4Addr;
 
@@ -37,26 +37,29 @@ pub const VCPUS: Vcpus = Vcpus::ONE;
 /// The VM's memory: `${VM_MEMORY:-1024}` (MiB) in the manifest.
 pub const MEMORY: ByteSize = ByteSize::from_mib(1024);
 
-/// The least memory of a VM: what the existing controller allows. Linux with an initramfs does not start in much less.
+/// The least memory of a VM: what the existing controller allows. Linux with an initramfs does not start in
+/// much less.
 pub const MIN_MEMORY: ByteSize = ByteSize::from_mib(128);
 /// The most memory of a VM: what the existing controller allows.
 pub const MAX_MEMORY: ByteSize = ByteSize::from_gib(16);
 /// The least disk. Ours: below it ext4 keeps no journal worth having, and no image is that small.
 pub const MIN_DISK_SIZE: ByteSize = ByteSize::from_mib(16);
-/// The largest disk: the largest ext4 file, 16 TiB with blocks of 4 KiB, since the disk is a file on a node's ext4.
-pub const MAX_DISK_SIZE: ByteSize = ByteSize::from_gib(16 * 1024);
+/// The largest disk. Ours: the disk is a file, and a file on an ext4 with blocks of 4 KiB is a block short of 16
+/// TiB at most; this is the last whole GiB before that.
+pub const MAX_DISK_SIZE: ByteSize = ByteSize::from_gib(16 * 1024 - 1);
 
-/// What the hypervisor needs beside the guest's memory: what the existing controller adds to a VM's memory to get the
-/// memory limit of its container.
+/// What the hypervisor needs beside the guest's memory: what the existing controller adds to a VM's memory to
+/// get the memory limit of its container.
 pub const HYPERVISOR_MEMORY_OVERHEAD: ByteSize = ByteSize::from_mib(128);
-/// What the hypervisor's own threads may use beside the guest's processors: in the manifest a VM with 1 processor has a
-/// limit of 1500m.
+/// What the hypervisor's own threads may use beside the guest's processors: in the manifest a VM with 1
+/// processor has a limit of 1500m.
 pub const HYPERVISOR_CPU_OVERHEAD: MilliCpus = MilliCpus::new(500);
 
 /// The volume `vm-kernels`, at least: `${KERNEL_SIZE_LIMIT:-2Gi}` in the manifest.
 pub const VM_KERNELS_LIMIT: ByteSize = ByteSize::from_gib(2);
-/// What the volume `vm-kernels` must hold beside the disk. Ours: an uncompressed kernel (up to 64 MiB), the initramfs
-/// and the disk of kernel modules (up to 48 MiB together), and the block maps of these files (up to 16 MiB).
+/// What the volume `vm-kernels` must hold beside the disk. Ours: an uncompressed kernel (up to 64 MiB), the
+/// initramfs and the disk of kernel modules (up to 48 MiB together), and the block maps of these files (up to
+/// 16 MiB).
 pub const VM_KERNELS_SLACK: ByteSize = ByteSize::from_mib(128);
 /// The volume `vm-data`: `${VM_DATA_SIZE_LIMIT:-5Gi}` in the manifest.
 pub const VM_DATA_LIMIT: ByteSize = ByteSize::from_gib(5);
@@ -70,7 +73,8 @@ pub const INIT_ROOTFS_RESOURCES: ContainerResources = resources((100, 128), (200
 /// The container `network-setup`: the architecture, "Init Container 2".
 pub const NETWORK_SETUP_RESOURCES: ContainerResources = resources((50, 32), (100, 64));
 /// The container `firecracker-vm`, at least: `${VM_MEMORY_REQUEST:-1Gi}`, `${VM_CPU_REQUEST:-500m}`,
-/// `${VM_MEMORY_LIMIT:-2Gi}` and `${VM_CPU_LIMIT:-1500m}` of the architecture, "Configurable Resource Limits".
+/// `${VM_MEMORY_LIMIT:-2Gi}` and `${VM_CPU_LIMIT:-1500m}` of the architecture, "Configurable Resource
+/// Limits".
 pub const VM_RESOURCES: ContainerResources = resources((500, 1024), (1500, 2048));
 /// The container `terminal-sidecar`: the architecture, "Container 2".
 pub const TERMINAL_RESOURCES: ContainerResources = resources((100, 128), (250, 256));

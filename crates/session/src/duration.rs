@@ -1,7 +1,7 @@
 //! How long a session lasts, in the notation of the `LabSession` field `timeout`.
 //!
-//! The field has always been read by Go's `time.ParseDuration`: `2h`, `30m`, `1h30m`, `1.5h`. We read the same, and
-//! days (`7d`) besides, which Go does not know; so days are read but never written.
+//! The field has always been read by Go's `time.ParseDuration`: `2h`, `30m`, `1h30m`, `1.5h`. We read the
+//! same, and days (`7d`) besides, which Go does not know; so days are read but never written.
 
 use std::fmt;
 use std::str::FromStr;

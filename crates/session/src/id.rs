@@ -1,15 +1,15 @@
 //! Who a session is and whose it is.
 //!
-//! Both ids end up in names and labels of Kubernetes objects, in folder names and in URLs, so they are checked once, on
-//! the way in, and every name that is made of them is made here.
+//! Both ids end up in names and labels of Kubernetes objects, in folder names and in URLs, so they are
+//! checked once, on the way in, and every name that is made of them is made here.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Hostname;
 use crate::text::{checked_text, displayed_as_is};
 
-/// The longest session id. A DNS label has at most 63 characters (RFC 1123), `lab-session-<id>-secrets` takes 20 of
-/// them, and the three that are left over stay free for a suffix.
+/// The longest session id. A DNS label has at most 63 characters (RFC 1123), `lab-session-<id>-secrets` takes
+/// 20 of them, and the three that are left over stay free for a suffix.
 pub const MAX_SESSION_ID_LENGTH: usize = 40;
 
 /// The longest user id: the longest value of a Kubernetes label.
@@ -50,8 +50,8 @@ pub enum SessionIdError {
     },
 }
 
-const SESSION_ID_RULE: &str = "it must be 1 to 40 lower-case letters (a-z), digits and hyphens, and start and end with \
-                               a letter or digit";
+const SESSION_ID_RULE: &str = "it must be 1 to 40 lower-case letters (a-z), digits and hyphens, and start \
+                               and end with a letter or digit";
 
 checked_text!(SessionId, SessionIdError);
 displayed_as_is!(SessionId);
@@ -86,15 +86,16 @@ impl SessionId {
         format!("lab-service-{self}")
     }
 
-    /// Name of the secret that holds the editor's password, `lab-session-<id>-secrets`, as in the static lab pod
-    /// manifest.
+    /// Name of the secret that holds the editor's password, `lab-session-<id>-secrets`, as in the static lab
+    /// pod manifest.
     #[must_use]
     pub fn secrets_name(&self) -> String {
         format!("lab-session-{self}-secrets")
     }
 
-    /// Host name of the VM where nobody asked for another: `lab-<id>`. It tells a learner with two sessions which
-    /// prompt is whose, starts with a letter whatever the id starts with, and stays below Linux's 64 bytes.
+    /// Host name of the VM where nobody asked for another: `lab-<id>`. It tells a learner with two sessions
+    /// which prompt is whose, starts with a letter whatever the id starts with, and stays below Linux's 64
+    /// bytes.
     #[must_use]
     pub fn hostname(&self) -> Hostname {
         Hostname::of_session(self)
@@ -136,8 +137,8 @@ pub enum UserIdError {
     },
 }
 
-const USER_ID_RULE: &str = "as the value of a Kubernetes label it must be 1 to 63 letters (a-z, A-Z), digits, `-`, `_` \
-                            and `.`, and start and end with a letter or digit";
+const USER_ID_RULE: &str = "as the value of a Kubernetes label it must be 1 to 63 letters (a-z, A-Z), \
+                            digits, `-`, `_` and `.`, and start and end with a letter or digit";
 
 checked_text!(UserId, UserIdError);
 displayed_as_is!(UserId);
@@ -160,8 +161,8 @@ impl UserId {
         Ok(())
     }
 
-    /// The user of a session that nobody said the user of: `local`, because that happens on a person's own machine
-    /// only; a `LabSession` object must name its user.
+    /// The user of a session that nobody said the user of: `local`, because that happens on a person's own
+    /// machine only; a `LabSession` object must name its user.
     #[must_use]
     pub fn local() -> Self {
         Self("local".to_owned())

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{checked_text, displayed_as_is};
 
-/// Where the VM's root file system comes from: a URL, or the name of an image in the image store (`vm`, `debian:12`).
+/// Where the VM's root file system comes from: a URL, or the name of an image in the image store (`vm`,
+/// `debian:12`).
 ///
-/// Signed download links carry their signature in the query, others a password before the host. `Display` and `Debug`
-/// leave both out, so that a reference can be logged; [`ImageRef::as_str`] and JSON have the whole.
+/// Signed download links carry their signature in the query, others a password before the host. `Display` and
+/// `Debug` leave both out, so that a reference can be logged; [`ImageRef::as_str`] and JSON have the whole.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageRef(String);
@@ -25,18 +26,19 @@ pub enum ImageRefError {
     /// The text is a path on this machine.
     #[error(
         "the image {0:?} is a path: import the file into the image store and give its name there, or write a \
-             file:// URL"
+         file:// URL"
     )]
     Path(String),
     /// A URL without scheme or without anything after it, or with spaces.
     #[error(
-        "the image is no valid URL: it needs a scheme, a place and no spaces, like https://example.org/lab.ext4"
+        "the image is no valid URL: it needs a scheme, a place and no spaces, like \
+         https://example.org/lab.ext4"
     )]
     Url,
     /// A name with a character that names do not have, or with an empty or dotted part.
     #[error(
-        "{0:?} cannot be the name of an image: names are letters, digits, `.`, `_`, `-`, `:`, `@` and single `/` \
-             between parts, and each part starts with a letter or digit"
+        "{0:?} cannot be the name of an image: names are letters, digits, `.`, `_`, `-`, `:`, `@` and single \
+         `/` between parts, and each part starts with a letter or digit"
     )]
     Name(String),
 }
@@ -116,7 +118,8 @@ impl ContainerImage {
     }
 }
 
-/// `part/part:tag@sha256:digest`, no more than a path component's or a registry's own checks would let through.
+/// `part/part:tag@sha256:digest`. Looser than a registry's own grammar; strict enough that a name is neither
+/// an option on a command line nor a way out of a folder.
 fn is_image_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'@');
     let is_part =

@@ -1,7 +1,7 @@
 //! Names that Linux gives a meaning to: of a host, of a login user, of a network interface.
 //!
-//! They travel in the guest's configuration, on command lines and in the shell-readable `network-config` file, so each
-//! is limited to what all of these take without quoting.
+//! They travel in the guest's configuration, on command lines and in the shell-readable `network-config`
+//! file, so each is limited to what all of these take without quoting.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,8 @@ impl Hostname {
     }
 }
 
-/// The user that a session logs in as, for example `root` or `lab-user`: a name that Debian's `useradd` takes.
+/// The user that a session logs in as, for example `root` or `lab-user`: a name that Debian's `useradd`
+/// takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LoginUser(String);
@@ -63,13 +64,14 @@ impl LoginUser {
         Err(NameError {
             text: text.to_owned(),
             what: "the user to log in as",
-            rule: "it must be 1 to 32 lower-case letters, digits, `_` and `-`, and start with a letter or `_`",
+            rule: "it must be 1 to 32 lower-case letters, digits, `_` and `-`, and start with a letter or \
+                   `_`",
         })
     }
 }
 
-/// Name of the tap device, for example `tap0`. Linux allows 15 bytes (`IFNAMSIZ` less the closing zero) and more kinds
-/// of characters than we do.
+/// Name of the tap device, for example `tap0`. Linux allows 15 bytes (`IFNAMSIZ` less the closing zero) and
+/// more kinds of characters than we do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TapName(String);
@@ -132,8 +134,8 @@ mod tests {
         let refusal = "tap-0123456789ab".parse::<TapName>().unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "\"tap-0123456789ab\" cannot be the name of the tap device: it must be 1 to 15 letters, digits, `-`, \
-             `_` and `.`, and start with a letter or digit"
+            "\"tap-0123456789ab\" cannot be the name of the tap device: it must be 1 to 15 letters, digits, \
+             `-`, `_` and `.`, and start with a letter or digit"
         );
     }
 

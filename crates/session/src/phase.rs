@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 /// Where a session is in its life. The words are those of the `LabSession` resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
-    /// Asked for; nothing has been made. Also what an empty phase means: nobody has looked at the session yet.
+    /// Asked for; nothing has been made. Also what an empty phase means: nobody has looked at the session
+    /// yet.
     #[default]
     #[serde(alias = "")]
     Pending,
@@ -48,8 +49,8 @@ impl Phase {
         }
     }
 
-    /// Whether a session in this phase may be in the other one next. A session that runs goes back to `Creating` when
-    /// its VM is lost and made again, and so does a failed one that is tried again.
+    /// Whether a session in this phase may be in the other one next. A session that runs goes back to
+    /// `Creating` when its VM is lost and made again, and so does a failed one that is tried again.
     #[must_use]
     pub fn can_become(self, next: Self) -> bool {
         match self {
@@ -81,7 +82,8 @@ impl fmt::Display for Phase {
 /// The word was none of the phases'.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a phase of a session: it must be Pending, Creating, Running, Failed, Terminating or Terminated"
+    "{0:?} is not a phase of a session: it must be Pending, Creating, Running, Failed, Terminating or \
+     Terminated"
 )]
 pub struct UnknownPhase(String);
 

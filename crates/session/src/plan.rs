@@ -1,9 +1,9 @@
 //! The plan of a session: every number worked out, and checked against the others, once.
 //!
-//! Whoever wants a session fills in a [`PlanRequest`] with what they care about. [`Plan::resolve`] gives the rest its
-//! defaults, works out what depends on something else (a volume must hold its disk, a memory limit its VM), and refuses
-//! what could not work with all of its problems at once. Whoever carries a plan out (as objects of Kubernetes, as
-//! processes of this machine) computes nothing of the kind any more.
+//! Whoever wants a session fills in a [`PlanRequest`] with what they care about. [`Plan::resolve`] gives the
+//! rest its defaults, works out what depends on something else (a volume must hold its disk, a memory limit
+//! its VM), and refuses what could not work with all of its problems at once. Whoever carries a plan out (as
+//! objects of Kubernetes, as processes of this machine) computes nothing of the kind any more.
 
 pub mod network;
 pub mod problem;
@@ -62,13 +62,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Makes the plan for a request. Memory and disk are rounded up to whole MiB, the unit in which hypervisors take
-    /// them.
+    /// Makes the plan for a request. Memory and disk are rounded up to whole MiB, the unit in which
+    /// hypervisors take them.
     ///
     /// # Errors
     ///
-    /// Something that only the request can say is missing, or its numbers contradict each other or what is possible;
-    /// the error has every such problem.
+    /// Something that only the request can say is missing, or its numbers contradict each other or what is
+    /// possible; the error has every such problem.
     pub fn resolve(request: &PlanRequest) -> Result<Self, PlanError> {
         let mut problems = Vec::new();
         let vcpus = request.vcpus.unwrap_or(defaults::VCPUS);

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// A password or token. It has no `Display` and no serialisation, and its `Debug` shows no part of it, so it gets into
-/// a log or a file only where somebody writes [`Secret::reveal`].
+/// A password or token. `==` takes longer the more of the text agrees: to check what a caller sent, compare
+/// in constant time. It has no `Display` and no serialisation, and its `Debug` shows no part of it, so it
+/// gets into a log or a file only where somebody writes [`Secret::reveal`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

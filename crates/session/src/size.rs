@@ -1,8 +1,8 @@
 //! Amounts of bytes, read in each of the notations that the system's users write.
 //!
-//! `4G` is 4 · 2³⁰ bytes to `resize2fs` and 4 · 10⁹ bytes to Kubernetes, and a bare `1024` is bytes to one and MiB to
-//! another. A [`ByteSize`] therefore has no `FromStr`: whoever reads a size says which notation it is in, once, and
-//! from there on it is a number of bytes.
+//! `4G` is 4 · 2³⁰ bytes to `resize2fs` and 4 · 10⁹ bytes to Kubernetes, and a bare `1024` is bytes to one
+//! and MiB to another. A [`ByteSize`] therefore has no `FromStr`: whoever reads a size says which notation it
+//! is in, once, and from there on it is a number of bytes.
 
 mod notation;
 
@@ -16,8 +16,8 @@ const GIB: u64 = 1 << 30;
 
 /// An amount of bytes.
 ///
-/// Shown, and stored as JSON, in the Kubernetes notation with the largest binary unit that is exact: `4Gi`, `1536Mi`,
-/// `1000` (bytes). [`ByteSize::from_quantity`] reads that back to the same amount.
+/// Shown, and stored as JSON, in the Kubernetes notation with the largest binary unit that is exact: `4Gi`,
+/// `1536Mi`, `1000` (bytes). [`ByteSize::from_quantity`] reads that back to the same amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u64);
 
@@ -84,8 +84,8 @@ impl ByteSize {
         self.0
     }
 
-    /// The amount in MiB, rounded up: whoever asks for a size in MiB gets at least what was meant. Exact for every
-    /// memory and disk size of a plan, see [`ByteSize::rounded_up_to_mib`].
+    /// The amount in MiB, rounded up: whoever asks for a size in MiB gets at least what was meant. Exact for
+    /// every memory and disk size of a plan, see [`ByteSize::rounded_up_to_mib`].
     #[must_use]
     pub const fn as_mib(self) -> u64 {
         self.0.div_ceil(MIB)

@@ -1,7 +1,7 @@
 //! The variables of the lab pod's template, `${SESSION_ID}` and its fellows, read into a [`PlanRequest`].
 //!
-//! They are the ones of `LAB_POD_ARCHITECTURE.md`, "Configuration Variables". A variable that is set to nothing counts
-//! as unset, as in the template's own `${DISK_SIZE:-4G}`.
+//! They are the ones of `LAB_POD_ARCHITECTURE.md`, "Configuration Variables". A variable that is set to
+//! nothing counts as unset, as in the template's own `${DISK_SIZE:-4G}`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::plan::PlanRequest;
 use crate::secret::Secret;
 use crate::size::ByteSize;
+use crate::text::write_lines;
 
 /// The variables, in the order of the architecture's tables.
 pub const VARIABLES: [&str; 15] = [
@@ -38,13 +39,7 @@ pub struct TemplateError {
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, variable) in self.variables.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str("\n")?;
-            }
-            variable.fmt(formatter)?;
-        }
-        Ok(())
+        write_lines(formatter, &self.variables)
     }
 }
 
@@ -183,7 +178,8 @@ mod tests {
         assert!(lines[0].starts_with("the variable DISK_SIZE cannot be used: \"big\" is not a disk size"));
         assert_eq!(
             lines[1],
-            "the variable VM_CPU cannot be used: a VM cannot have 64 virtual CPUs: the hypervisor takes 1 to 32"
+            "the variable VM_CPU cannot be used: a VM cannot have 64 virtual CPUs: the hypervisor takes 1 to \
+             32"
         );
     }
 

@@ -1,7 +1,9 @@
 //! Types that are text in files, flags and messages, and checked values in memory.
 //!
-//! The two macros here write the conversions that such types have in common, so that there is one way in (`FromStr`,
-//! which checks) and one way out (`Display`), and JSON takes the same two.
+//! The two macros here write the conversions that such types have in common, so that there is one way in
+//! (`FromStr`, which checks) and one way out (`Display`), and JSON takes the same two.
+
+use std::fmt;
 
 /// Serde by `Display` and `FromStr`: the value is a JSON string, and reading it checks it.
 macro_rules! serde_as_text {
@@ -21,7 +23,8 @@ macro_rules! serde_as_text {
     };
 }
 
-/// Ways in and out of a newtype around a checked `String`; the type itself says what is allowed in `fn check(&str)`.
+/// Ways in and out of a newtype around a checked `String`; the type itself says what is allowed in `fn
+/// check(&str)`.
 macro_rules! checked_text {
     ($name:ident, $error:ty) => {
         impl $name {
@@ -67,6 +70,17 @@ macro_rules! displayed_as_is {
             }
         }
     };
+}
+
+/// Shows each item on a line of its own, without a newline after the last.
+pub(crate) fn write_lines(formatter: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::Result {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            formatter.write_str("\n")?;
+        }
+        item.fmt(formatter)?;
+    }
+    Ok(())
 }
 
 pub(crate) use {checked_text, displayed_as_is, serde_as_text};

@@ -29,7 +29,8 @@ pub struct Network {
     pub egress: Egress,
 }
 
-/// What a VM may reach. The terminal's and the editor's ports and the node's metadata address are never among it.
+/// What a VM may reach. The terminal's and the editor's ports and the node's metadata address are never among
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Egress {

@@ -9,6 +9,7 @@ use crate::defaults::{
 };
 use crate::duration::SessionDuration;
 use crate::size::ByteSize;
+use crate::text::write_lines;
 
 /// A request from which no plan can be made: everything that is wrong with it, one problem a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +20,14 @@ pub struct PlanError {
 
 impl fmt::Display for PlanError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str("\n")?;
-            }
-            problem.fmt(formatter)?;
-        }
-        Ok(())
+        write_lines(formatter, &self.problems)
     }
 }
 
 impl std::error::Error for PlanError {}
 
-/// One thing that is wrong with a request. The names in capitals are the lab pod's template variables; flags and the
-/// fields of a `LabSession` have the same meaning under names of their own.
+/// One thing that is wrong with a request. The names in capitals are the lab pod's template variables; flags
+/// and the fields of a `LabSession` have the same meaning under names of their own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Nobody said which session this is.
@@ -55,8 +50,8 @@ pub enum Problem {
     },
     /// The disk could grow past the volume's limit, and then Kubernetes would evict the pod.
     #[error(
-        "a disk of {disk} does not fit the {limit} limit of the volume vm-kernels: raise KERNEL_SIZE_LIMIT to at least \
-         {needed} (the disk and {VM_KERNELS_SLACK} for the kernel) or lower DISK_SIZE"
+        "a disk of {disk} does not fit the {limit} limit of the volume vm-kernels: raise KERNEL_SIZE_LIMIT \
+         to at least {needed} (the disk and {VM_KERNELS_SLACK} for the kernel) or lower DISK_SIZE"
     )]
     DiskDoesNotFitVolume {
         /// The disk.
@@ -76,8 +71,9 @@ pub enum Problem {
     },
     /// The VM's container would be killed for its memory.
     #[error(
-        "a VM with {memory} of memory does not fit the {limit} memory limit of its container: raise VM_MEMORY_LIMIT to \
-         at least {needed} (the VM's memory and {HYPERVISOR_MEMORY_OVERHEAD} for the hypervisor) or lower VM_MEMORY"
+        "a VM with {memory} of memory does not fit the {limit} memory limit of its container: raise \
+         VM_MEMORY_LIMIT to at least {needed} (the VM's memory and {HYPERVISOR_MEMORY_OVERHEAD} for the \
+         hypervisor) or lower VM_MEMORY"
     )]
     MemoryLimitTooSmall {
         /// The VM's memory.
@@ -89,8 +85,8 @@ pub enum Problem {
     },
     /// Kubernetes refuses such a container.
     #[error(
-        "the VM's container requests {request} of memory and is limited to {limit}: lower VM_MEMORY_REQUEST or raise \
-         VM_MEMORY_LIMIT"
+        "the VM's container requests {request} of memory and is limited to {limit}: lower VM_MEMORY_REQUEST \
+         or raise VM_MEMORY_LIMIT"
     )]
     MemoryRequestAboveLimit {
         /// What the container requests.
@@ -105,7 +101,8 @@ pub enum Problem {
     CpuLimitZero,
     /// Kubernetes refuses such a container.
     #[error(
-        "the VM's container requests {request} CPU and is limited to {limit}: lower VM_CPU_REQUEST or raise VM_CPU_LIMIT"
+        "the VM's container requests {request} CPU and is limited to {limit}: lower VM_CPU_REQUEST or raise \
+         VM_CPU_LIMIT"
     )]
     CpuRequestAboveLimit {
         /// What the container requests.
@@ -129,8 +126,8 @@ pub enum Problem {
     },
     /// The two ends of the VM's network cannot reach each other.
     #[error(
-        "the VM's address {vm_address} and its gateway {gateway} are not in the same /{prefix} network: change VM_IP or \
-         GATEWAY_IP"
+        "the VM's address {vm_address} and its gateway {gateway} are not in the same /{prefix} network: \
+         change VM_IP or GATEWAY_IP"
     )]
     AddressesInDifferentNetworks {
         /// The gateway.
@@ -142,7 +139,8 @@ pub enum Problem {
     },
     /// The address is the network's own, or its broadcast address.
     #[error(
-        "{address} is the network or broadcast address of its /{prefix} network and no host's: choose another {variable}"
+        "{address} is the network or broadcast address of its /{prefix} network and no host's: choose \
+         another {variable}"
     )]
     NotAHostAddress {
         /// The variable that sets it.
@@ -160,8 +158,8 @@ pub enum Problem {
     IdleStopZero,
     /// The idle stop can never happen.
     #[error(
-        "a session that ends after {timeout} is never idle for {idle_stop}: make the idle stop shorter than the timeout, \
-         or leave it out"
+        "a session that ends after {timeout} is never idle for {idle_stop}: make the idle stop shorter than \
+         the timeout, or leave it out"
     )]
     IdleStopNotBeforeTimeout {
         /// How long the session may be idle.

@@ -13,8 +13,8 @@ use crate::name::{Hostname, LoginUser, TapName};
 use crate::secret::Secret;
 use crate::size::ByteSize;
 
-/// What somebody asked for, from flags, template variables or a `LabSession` object. Nothing is mandatory here; what is
-/// left out, [`Plan::resolve`](super::Plan::resolve) fills in or asks for.
+/// What somebody asked for, from flags, template variables or a `LabSession` object. Nothing is mandatory
+/// here; what is left out, [`Plan::resolve`](super::Plan::resolve) fills in or asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanRequest {
@@ -26,8 +26,8 @@ pub struct PlanRequest {
     pub image: Option<ImageRef>,
     /// Image of the terminal's container.
     pub terminal_image: Option<ContainerImage>,
-    /// The editor's password. It never gets into the plan, which is written to disk and shown: whoever carries the plan
-    /// out takes it from here and puts it where secrets are kept.
+    /// The editor's password. It never gets into the plan, which is written to disk and shown: whoever
+    /// carries the plan out takes it from here and puts it where secrets are kept.
     #[serde(skip)]
     pub vscode_password: Option<Secret>,
     /// How many processors the guest sees.

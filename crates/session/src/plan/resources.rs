@@ -64,9 +64,9 @@ impl PodResources {
     }
 }
 
-/// Limits that were not given grow from the defaults with the VM and with what was requested. Requests that were not
-/// given are the defaults, the memory grown with the VM because a guest does end up touching all of it, and never more
-/// than the limit: nobody is told off for a number that they did not write.
+/// Limits that were not given grow from the defaults with the VM and with what was requested. Requests that
+/// were not given are the defaults, the memory grown with the VM because a guest does end up touching all of
+/// it, and never more than the limit: nobody is told off for a number that they did not write.
 fn vm_resources(
     request: &PlanRequest,
     vcpus: Vcpus,

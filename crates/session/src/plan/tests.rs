@@ -61,8 +61,8 @@ fn a_disk_that_does_not_fit_its_volume_is_refused_with_the_numbers() {
             .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a disk of 8Gi does not fit the 2Gi limit of the volume vm-kernels: raise KERNEL_SIZE_LIMIT to at least 8320Mi \
-         (the disk and 128Mi for the kernel) or lower DISK_SIZE"
+        "a disk of 8Gi does not fit the 2Gi limit of the volume vm-kernels: raise KERNEL_SIZE_LIMIT to at \
+         least 8320Mi (the disk and 128Mi for the kernel) or lower DISK_SIZE"
     );
 }
 
@@ -166,6 +166,16 @@ fn addresses_must_be_two_hosts_of_one_network() {
     for prefix in [0, 31, 32, 33, 255] {
         assert_eq!(problems(&with("10.1.2.1", "10.1.2.2", prefix)), [Problem::PrefixOutOfRange { prefix }]);
     }
+}
+
+#[test]
+fn an_egress_policy_is_one_of_three_words() {
+    for egress in Egress::ALL {
+        assert_eq!(egress.as_str().parse(), Ok(egress));
+        assert_eq!(serde_json::to_string(&egress).unwrap(), format!("\"{egress}\""));
+    }
+    let refusal = "all".parse::<Egress>().unwrap_err().to_string();
+    assert_eq!(refusal, "\"all\" is not an egress policy: it must be internet, open or none");
 }
 
 #[test]

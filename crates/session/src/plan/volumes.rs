@@ -1,8 +1,8 @@
 //! How much each volume of the lab pod may hold.
 //!
-//! Kubernetes evicts the whole pod, and the learner's work with it, when an `emptyDir` grows past its limit. So the
-//! limit of the volume with the VM's disk must allow the disk to fill up: a learner who does that is told by the guest
-//! that the disk is full, and keeps the lab.
+//! Kubernetes evicts the whole pod, and the learner's work with it, when an `emptyDir` grows past its limit.
+//! So the limit of the volume with the VM's disk must allow the disk to fill up: a learner who does that is
+//! told by the guest that the disk is full, and keeps the lab.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,10 +45,11 @@ impl VolumeLimits {
     }
 }
 
-/// Twice the disk where nothing was asked for, as the existing controller does: it leaves room for a disk that is being
-/// downloaded beside one that is there. Never below the default, nor below what the disk needs.
+/// Twice the disk where nothing was asked for, as the existing controller does: it leaves room for a disk
+/// that is being downloaded beside one that is there. Never below the default, nor below what the disk needs.
 fn vm_kernels_limit(request: &PlanRequest, disk: ByteSize, problems: &mut Vec<Problem>) -> ByteSize {
-    // Only a disk that is a problem already, for being larger than `MAX_DISK_SIZE`, is out of reach of the sums.
+    // Only a disk that is a problem already, for being larger than `MAX_DISK_SIZE`, is out of reach of the
+    // sums.
     let needed = disk.checked_add(defaults::VM_KERNELS_SLACK).unwrap_or(disk);
     let Some(limit) = request.vm_kernels_limit else {
         let twice_the_disk = disk.checked_mul(2).unwrap_or(disk);

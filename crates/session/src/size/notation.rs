@@ -8,19 +8,19 @@ const PIB: u64 = 1 << 50;
 const EIB: u64 = 1 << 60;
 
 const DISK_SIZE: &str = "a disk size";
-const DISK_SIZE_EXAMPLES: &str = "like 4G, 512M or 10K (K, M, G and T are powers of 1024, as for resize2fs) or a number \
-                                  of bytes";
+const DISK_SIZE_EXAMPLES: &str = "like 4G, 512M or 10K (K, M, G and T are powers of 1024, as for resize2fs) \
+                                  or a number of bytes";
 const MEMORY: &str = "an amount of memory";
 const MEMORY_EXAMPLES: &str = "like 1024 (MiB), 512M or 2Gi (K, M, G and T are powers of 1024)";
 const QUANTITY: &str = "a Kubernetes quantity";
 const QUANTITY_EXAMPLES: &str = "like 4Gi (powers of 1024), 4G (powers of 1000), 1e9 or a number of bytes";
 
 impl ByteSize {
-    /// Reads a disk size (`DISK_SIZE`, `IMAGE_SIZE`): `4G`, `512M`, `10K`, and `4Gi` or `4GiB` for the same. The units
-    /// are powers of 1024 in either case of letters, as `resize2fs` means them.
+    /// Reads a disk size (`DISK_SIZE`, `IMAGE_SIZE`): `4G`, `512M`, `10K`, and `4Gi` or `4GiB` for the same.
+    /// The units are powers of 1024 in either case of letters, as `resize2fs` means them.
     ///
-    /// A bare number is bytes. (To `resize2fs` it would be blocks of a size that depends on the file system; the older
-    /// init container took only numbers with a unit.)
+    /// A bare number is bytes. (To `resize2fs` it would be blocks of a size that depends on the file system;
+    /// the older init container took only numbers with a unit.)
     ///
     /// # Errors
     ///
@@ -32,8 +32,8 @@ impl ByteSize {
         exact_bytes(text, number, unit, malformed)
     }
 
-    /// Reads the memory of a VM (`VM_MEMORY`, `MEMORY`): a bare number is MiB, as in `VM_MEMORY=1024`; with a unit it
-    /// is read like a disk size, in powers of 1024: `1024M`, `1Gi`, `2G`.
+    /// Reads the memory of a VM (`VM_MEMORY`, `MEMORY`): a bare number is MiB, as in `VM_MEMORY=1024`; with a
+    /// unit it is read like a disk size, in powers of 1024: `1024M`, `1Gi`, `2G`.
     ///
     /// # Errors
     ///
@@ -45,14 +45,14 @@ impl ByteSize {
         exact_bytes(text, number, unit, malformed)
     }
 
-    /// Reads a Kubernetes quantity (`KERNEL_SIZE_LIMIT`, `VM_MEMORY_LIMIT`, a `LabSession`'s resources): `4Gi` is
-    /// binary, `4G` decimal, `1e9` has an exponent, a bare number is bytes. A fraction of a byte (`0.1Gi`) is rounded
-    /// up, as Kubernetes does.
+    /// Reads a Kubernetes quantity (`KERNEL_SIZE_LIMIT`, `VM_MEMORY_LIMIT`, a `LabSession`'s resources):
+    /// `4Gi` is binary, `4G` decimal, `1e9` has an exponent, a bare number is bytes. A fraction of a byte
+    /// (`0.1Gi`) is rounded up, as Kubernetes does.
     ///
     /// # Errors
     ///
-    /// The text is not such a quantity, is less than one byte without being zero (`500m`, nearly always a slip for
-    /// `500Mi`), or does not fit 64 bits.
+    /// The text is not such a quantity, is less than one byte without being zero (`500m`, nearly always a
+    /// slip for `500Mi`), or does not fit 64 bits.
     pub fn from_quantity(text: &str) -> Result<Self, SizeError> {
         let malformed = || malformed(text, QUANTITY, QUANTITY_EXAMPLES);
         let too_large = || SizeError::TooLarge { text: text.to_owned() };
@@ -113,8 +113,8 @@ fn power_of_1024(suffix: &str) -> Option<u64> {
     }
 }
 
-/// The power of ten and the binary unit that a quantity's suffix stands for; here upper and lower case differ. The
-/// suffixes `n` and `u` are left out: there is no sense in a billionth of a byte.
+/// The power of ten and the binary unit that a quantity's suffix stands for; here upper and lower case
+/// differ. The suffixes `n` and `u` are left out: there is no sense in a billionth of a byte.
 fn quantity_unit(suffix: &str) -> Option<(i32, u64)> {
     match suffix {
         "" => Some((0, 1)),
