@@ -1,0 +1,282 @@
+//! A session's disk: an image cloned, grown to its size, and in place only when complete.
+//!
+//! ```text
+//!   image ── clone ──→ DISK.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to DISK
+//! ```
+//!
+//! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a crash
+//! left is overwritten by the next. Cancelling (dropping the future) removes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dozlab_process::ToolError;
+use rustix::fs::{FlockOperation, flock};
+
+mod clone;
+mod grow;
+
+pub(crate) use clone::clone_file;
+
+use crate::cancel::run_blocking;
+use crate::e2fsprogs::{CheckError, FsckFailure};
+use crate::progress::{Progress, Stage, begin, finish};
+use crate::space::{self, Bytes, NoSpace};
+use crate::superblock::Superblock;
+
+/// How a disk came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// It shares its blocks with the image until it writes them (`FICLONE`: xfs, btrfs, bcachefs).
+    Reflink,
+    /// The image's data was copied, its holes left out.
+    SparseCopy,
+    /// A complete disk was there already, and is as it was.
+    Kept,
+}
+
+/// A disk that is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// How it came to be.
+    pub method: Method,
+    /// Bytes of the disk.
+    pub size: u64,
+    /// How long each step took, in order; empty for a disk that was kept.
+    pub steps: Vec<(Stage, Duration)>,
+}
+
+/// There is no new disk, and nothing is left of the attempt.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The image or the disk cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The image is no ext4 file system.
+    #[error("{} holds no ext4 file system; import it first, or give another image", path.display())]
+    NotAFileSystem {
+        /// The image.
+        path: PathBuf,
+    },
+    /// The image is shorter than its superblock says.
+    #[error("{} is cut short: its file system has {expected} bytes, the file only {actual}; fetch it again", path.display())]
+    CutShort {
+        /// The image.
+        path: PathBuf,
+        /// Bytes of the file system.
+        expected: u64,
+        /// Bytes of the file.
+        actual: u64,
+    },
+    /// What is in the disk's place is not a whole disk.
+    #[error("{} is there, but is no complete disk; remove it if nothing in it is needed", path.display())]
+    Occupied {
+        /// The disk.
+        path: PathBuf,
+    },
+    /// The disk would be smaller than the image.
+    #[error(
+        "a disk of {} ({asked} bytes) cannot hold the image, which needs {} ({minimum} bytes)",
+        Bytes(*asked), Bytes(*minimum)
+    )]
+    TooSmall {
+        /// Bytes that were asked for.
+        asked: u64,
+        /// Bytes of the image.
+        minimum: u64,
+    },
+    /// Another process is preparing the same disk.
+    #[error("{} is being prepared by another process; wait for it, or end it", path.display())]
+    Busy {
+        /// The disk.
+        path: PathBuf,
+    },
+    /// There is too little room for the disk.
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
+    /// The image is damaged beyond what `e2fsck -fy` repairs.
+    #[error(transparent)]
+    Damaged(#[from] FsckFailure),
+    /// A program is missing or failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+}
+
+impl From<CheckError> for PrepareError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Tool(error) => Self::Tool(error),
+            CheckError::Damaged(error) => Self::Damaged(error),
+        }
+    }
+}
+
+/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from `image`, which is only read. A complete
+/// disk in its place is kept, whatever its size.
+///
+/// # Errors
+/// See [`PrepareError`].
+pub async fn prepare(
+    image: &Path,
+    target: &Path,
+    size: u64,
+    progress: Arc<dyn Progress>,
+) -> Result<Prepared, PrepareError> {
+    if let Some(kept) = keep(target)? {
+        return Ok(kept);
+    }
+    let source = File::open(image).map_err(unreadable(image))?;
+    let image_size = whole_size(image, &source)?;
+    let size = size / 4096 * 4096;
+    if size < image_size {
+        return Err(PrepareError::TooSmall { asked: size, minimum: image_size });
+    }
+    let partial = Arc::new(Partial::create(target)?);
+    // Another process may have finished it before we had the lock.
+    if let Some(kept) = keep(target)? {
+        return Ok(kept);
+    }
+    let mut steps = Vec::new();
+    let mut started = Instant::now();
+    let mut step_done = |stage| {
+        steps.push((stage, started.elapsed()));
+        started = Instant::now();
+    };
+
+    let method = copy(source, Arc::clone(&partial), Arc::clone(&progress)).await?;
+    step_done(Stage::Copy);
+    begin(&*progress, Stage::Check, "");
+    grow::check_clone(&partial.path, size).await?;
+    finish(&*progress, Stage::Check);
+    step_done(Stage::Check);
+    begin(&*progress, Stage::Grow, "");
+    grow::grow(&partial.path, &partial.file, size).await?;
+    finish(&*progress, Stage::Grow);
+    step_done(Stage::Grow);
+    begin(&*progress, Stage::Sync, "");
+    let target = target.to_owned();
+    run_blocking(move |_| partial.publish(&target)).await?;
+    finish(&*progress, Stage::Sync);
+    step_done(Stage::Sync);
+    Ok(Prepared { method, size, steps })
+}
+
+async fn copy(source: File, partial: Arc<Partial>, progress: Arc<dyn Progress>) -> Result<Method, PrepareError> {
+    run_blocking(move |cancel| {
+        clone_file(&source, &partial.file, &*progress, &cancel).map_err(|error| {
+            let needed = source.metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512);
+            write_error(&partial.path, needed, error)
+        })
+    })
+    .await
+}
+
+/// The disk that is there already.
+fn keep(target: &Path) -> Result<Option<Prepared>, PrepareError> {
+    let file = match File::open(target) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(target)(error)),
+    };
+    match whole_size(target, &file) {
+        Ok(_) => {}
+        Err(PrepareError::NotAFileSystem { .. } | PrepareError::CutShort { .. }) => {
+            return Err(PrepareError::Occupied { path: target.to_owned() });
+        }
+        Err(error) => return Err(error),
+    }
+    let size = file.metadata().map_err(unreadable(target))?.len();
+    Ok(Some(Prepared { method: Method::Kept, size, steps: Vec::new() }))
+}
+
+/// Bytes of the file system in a file, which must all be there.
+fn whole_size(path: &Path, file: &File) -> Result<u64, PrepareError> {
+    let metadata = file.metadata().map_err(unreadable(path))?;
+    let no_file_system = || PrepareError::NotAFileSystem { path: path.to_owned() };
+    if !metadata.is_file() {
+        return Err(no_file_system());
+    }
+    let superblock = Superblock::read(file).map_err(unreadable(path))?.ok_or_else(no_file_system)?;
+    let (expected, actual) = (superblock.size(), metadata.len());
+    if actual < expected {
+        return Err(PrepareError::CutShort { path: path.to_owned(), expected, actual });
+    }
+    Ok(expected)
+}
+
+/// The disk while it is not complete. Locked; removed when dropped, unless it was published.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    fn create(target: &Path) -> Result<Self, PrepareError> {
+        let mut path = target.as_os_str().to_owned();
+        path.push(".partial");
+        let path = PathBuf::from(path);
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open().map_err(|error| write_error(&path, 0, error))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(PrepareError::Busy { path: target.to_owned() });
+        }
+        // Between opening and locking, its owner may have renamed or removed it: then it is not ours to write.
+        if !is_same_file(&file, &path) {
+            return Err(PrepareError::Busy { path: target.to_owned() });
+        }
+        let partial = Self { path, file };
+        partial.file.set_len(0).map_err(|error| write_error(&partial.path, 0, error))?;
+        Ok(partial)
+    }
+
+    fn publish(&self, target: &Path) -> Result<(), PrepareError> {
+        let failed = |error| write_error(&self.path, 0, error);
+        self.file.sync_all().map_err(failed)?;
+        fs::rename(&self.path, target).map_err(failed)?;
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if is_same_file(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(open), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> PrepareError + '_ {
+    move |source| PrepareError::Unreadable { path: path.to_owned(), source }
+}
+
+fn write_error(path: &Path, needed: u64, source: io::Error) -> PrepareError {
+    match space::ran_out(&source, path.parent().unwrap_or(path), needed) {
+        Some(no_space) => PrepareError::NoSpace(no_space),
+        None => PrepareError::Write { path: path.to_owned(), source },
+    }
+}

@@ -1,0 +1,286 @@
+//! Makes an image of a root file system: an ext4 file, a folder, or a tar (plain, gzip, zstd, xz).
+//!
+//! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a temporary folder
+//! as plain files of the calling user, and everything that such files cannot carry (owners, set-uid bits, devices,
+//! extended attributes) is kept beside them in memory ([`staging`]). Then `mke2fs -d` makes a file system of the
+//! folder, and one run of `debugfs` writes into it what was kept ([`make_ext4`]). So nothing is mounted, root is not
+//! needed, and root is not used either: a hostile tar never gets to create a device or a set-uid file on this machine.
+//!
+//! The same input gives the same bytes. UUID and hash seed are derived from the tree, the file system's clock is
+//! `SOURCE_DATE_EPOCH` or else the newest modification time in it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dozlab_process::ToolError;
+use sha2::{Digest as _, Sha256};
+
+use crate::cancel::{CancelFlag, run_blocking};
+use crate::e2fsprogs::{CheckError, FsckFailure};
+use crate::inspect::inspect;
+use crate::progress::{Progress, Stage, Unit, Update, begin, finish};
+use crate::space::{self, Bytes, NoSpace};
+use crate::store::{BadName, Digest, ImageName, ImageRecord, Store, StoreError, Workspace};
+
+mod entry_path;
+mod ext4;
+mod folder;
+mod make_ext4;
+mod source;
+mod staging;
+mod tar;
+
+use source::SourceKind;
+use staging::{Limits, StagedTree};
+
+/// What may be chosen about an import.
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    /// The most bytes that the files of a folder or tar may have together. Default: 64 GiB.
+    pub max_bytes: u64,
+    /// The most entries that a folder or tar may have. Default: 4 million.
+    pub max_entries: u64,
+    /// The file system's clock, in seconds since the epoch; files that are newer are set back to it. Default: the
+    /// newest modification time in the tree.
+    pub source_date_epoch: Option<i64>,
+    /// Where the image comes from, for its record. Default: the path.
+    pub description: Option<String>,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 30, max_entries: 4_000_000, source_date_epoch: None, description: None }
+    }
+}
+
+impl ImportOptions {
+    /// The defaults, with the clock that the variable `SOURCE_DATE_EPOCH` gives, as
+    /// [reproducible-builds.org](https://reproducible-builds.org/specs/source-date-epoch/) defines it. A value that is
+    /// no number is passed over.
+    #[must_use]
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let source_date_epoch = lookup("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok());
+        Self { source_date_epoch, ..Self::default() }
+    }
+}
+
+/// No image was made, and the store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The name cannot be one of an image.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// The source, or a file in the folder, cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// What was to be read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The source is none of what can be imported.
+    #[error("{} {found}: give an ext4 file, a folder, or a tar (plain, .gz, .zst, .xz) of a root file system", path.display())]
+    NotAFileSystem {
+        /// The source.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// The ext4 file is shorter than its superblock says.
+    #[error(
+        "{} is cut short: its file system has {} ({expected} bytes), the file only {actual} bytes; copy or download it again",
+        path.display(), Bytes(*expected)
+    )]
+    CutShort {
+        /// The source.
+        path: PathBuf,
+        /// Bytes of the file system.
+        expected: u64,
+        /// Bytes of the file.
+        actual: u64,
+    },
+    /// The file system in the source has errors.
+    #[error(transparent)]
+    Damaged(#[from] FsckFailure),
+    /// The archive is not one, or ends early.
+    #[error("the archive {} cannot be read to its end: {source}", path.display())]
+    BadArchive {
+        /// The source.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// An entry of the archive or folder cannot be part of an image.
+    #[error("the entry `{}` is refused: {reason}", entry.escape_debug())]
+    Refused {
+        /// The entry's name.
+        entry: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// The tree is larger than the options allow.
+    #[error("it is larger than allowed: more than {limit}; raise the limit if that is meant to be")]
+    TooLarge {
+        /// The limit that was passed.
+        limit: String,
+    },
+    /// There is too little room in the store's file system.
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
+    /// A temporary file of the import cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program is missing or failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The store refused the image.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CheckError> for ImportError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Tool(error) => Self::Tool(error),
+            CheckError::Damaged(error) => Self::Damaged(error),
+        }
+    }
+}
+
+impl ImportError {
+    /// A failed write: the disk was full, or something else.
+    fn write(path: &Path, needed: u64, source: io::Error) -> Self {
+        let folder = path.parent().unwrap_or(path);
+        match space::ran_out(&source, folder, needed) {
+            Some(no_space) => Self::NoSpace(no_space),
+            None => Self::Write { path: path.to_owned(), source },
+        }
+    }
+}
+
+/// What the pieces of an import need to know of it.
+struct Import {
+    workspace: Workspace,
+    source: PathBuf,
+    options: ImportOptions,
+    progress: Arc<dyn Progress>,
+}
+
+impl Store {
+    /// Makes an image of `source` and gives it `name`, which is taken from the image that had it before.
+    ///
+    /// The source is only read. A folder is imported up to the borders of its file system. Owners are kept, but where
+    /// an ordinary user imports a folder, what belongs to them belongs to root in the image.
+    ///
+    /// # Errors
+    /// See [`ImportError`]. The store is then as it was.
+    pub async fn import(
+        &self,
+        name: &str,
+        source: &Path,
+        options: ImportOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Result<ImageRecord, ImportError> {
+        let name: ImageName = name.parse()?;
+        let kind = SourceKind::of(source)?;
+        let description = options.description.clone().unwrap_or_else(|| source.display().to_string());
+        let import = Arc::new(Import { workspace: self.workspace()?, source: source.to_owned(), options, progress });
+        let image = match kind {
+            SourceKind::Ext4 => ext4::copy(&import).await?,
+            SourceKind::Folder => import.stage_and_make(folder::stage).await?,
+            SourceKind::Tar(compression) => {
+                import.stage_and_make(move |import, cancel| tar::stage(import, compression, cancel)).await?
+            }
+        };
+        let contents = inspect(&image).await?;
+        let store = self.clone();
+        run_blocking(move |cancel| {
+            let (digest, size) = digest(&image, &*import.progress, &cancel)
+                .map_err(|source| ImportError::Unreadable { path: image.clone(), source })?;
+            let stored = make_durable(&image).map_err(|source| ImportError::write(&image, size, source))?;
+            let record = ImageRecord {
+                name,
+                digest,
+                size,
+                stored,
+                created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+                source: description,
+                user: contents.user,
+                has_init: contents.has_init,
+                os_name: contents.os_name,
+            };
+            store.publish(&image, &record)?;
+            Ok(record)
+        })
+        .await
+    }
+}
+
+impl Import {
+    async fn stage_and_make(
+        self: &Arc<Self>,
+        stage: impl FnOnce(&Import, &CancelFlag) -> Result<StagedTree, ImportError> + Send + 'static,
+    ) -> Result<PathBuf, ImportError> {
+        let import = Arc::clone(self);
+        let tree = run_blocking(move |cancel| stage(&import, &cancel)).await?;
+        let image = self.image();
+        begin(&*self.progress, Stage::MakeFileSystem, "");
+        make_ext4::make_ext4(&tree, &image, &self.workspace.join("debugfs")).await?;
+        finish(&*self.progress, Stage::MakeFileSystem);
+        Ok(image)
+    }
+
+    /// Where the image is made.
+    fn image(&self) -> PathBuf {
+        self.workspace.join("image.ext4")
+    }
+
+    /// Where the tree is staged.
+    fn staging(&self) -> PathBuf {
+        self.workspace.join("tree")
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { bytes: self.options.max_bytes, entries: self.options.max_entries }
+    }
+
+    fn unreadable(&self, source: io::Error) -> ImportError {
+        ImportError::Unreadable { path: self.source.clone(), source }
+    }
+}
+
+/// The SHA-256 of a file and its length.
+fn digest(image: &Path, progress: &dyn Progress, cancel: &CancelFlag) -> io::Result<(Digest, u64)> {
+    let mut file = File::open(image)?;
+    let total = file.metadata()?.len();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
+    loop {
+        cancel.check()?;
+        let count = io::Read::read(&mut file, &mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        done += count as u64;
+        let unit = Unit::Bytes;
+        progress.update(Update { stage: Stage::Digest, done, total: Some(total), unit, message: "" });
+    }
+    Ok((Digest::from_bytes(&hasher.finalize().into()), done))
+}
+
+/// Writes the file through to the device, and returns the bytes it takes there.
+fn make_durable(image: &Path) -> io::Result<u64> {
+    let file = File::open(image)?;
+    file.sync_all()?;
+    Ok(std::os::unix::fs::MetadataExt::blocks(&file.metadata()?) * 512)
+}

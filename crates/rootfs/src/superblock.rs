@@ -1,0 +1,81 @@
+//! The few fields of an ext2/3/4 superblock that tell whether a file can be a root file system at all.
+//!
+//! The superblock lies 1024 bytes into the file system; offsets and meanings are those of the kernel's
+//! `Documentation/filesystems/ext4/super.rst`. Everything beyond them is left to `e2fsck`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+const SUPERBLOCK_OFFSET: u64 = 1024;
+const MAGIC: u16 = 0xEF53;
+const INCOMPAT_64BIT: u32 = 0x80;
+
+/// What the superblock says about the file system's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Superblock {
+    pub(crate) block_count: u64,
+    /// Bytes.
+    pub(crate) block_size: u64,
+}
+
+impl Superblock {
+    /// Reads the superblock; `None` where the file holds no ext2/3/4 file system.
+    pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
+        let mut bytes = [0; 1024];
+        match file.read_exact_at(&mut bytes, SUPERBLOCK_OFFSET) {
+            Ok(()) => Ok(Self::parse(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes from the first block to the end of the last.
+    pub(crate) fn size(self) -> u64 {
+        self.block_count.saturating_mul(self.block_size)
+    }
+
+    fn parse(bytes: &[u8; 1024]) -> Option<Self> {
+        let u16_at = |offset: usize| u16::from_le_bytes([bytes[offset], bytes[offset + 1]]);
+        let u32_at = |offset: usize| u32::from(u16_at(offset)) | u32::from(u16_at(offset + 2)) << 16;
+        let log_block_size = u32_at(0x18);
+        // 64 KiB is the largest block that the format knows.
+        if u16_at(0x38) != MAGIC || log_block_size > 6 {
+            return None;
+        }
+        let high = if u32_at(0x60) & INCOMPAT_64BIT != 0 { u32_at(0x150) } else { 0 };
+        Some(Self {
+            block_count: u64::from(high) << 32 | u64::from(u32_at(0x4)),
+            block_size: 1024 << log_block_size,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_magic() -> [u8; 1024] {
+        let mut bytes = [0; 1024];
+        bytes[0x38..0x3a].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_high_half_of_the_block_count_counts_only_with_the_64bit_feature() {
+        let mut bytes = with_magic();
+        bytes[0x4] = 7;
+        bytes[0x18] = 2;
+        bytes[0x150] = 1;
+        assert_eq!(Superblock::parse(&bytes), Some(Superblock { block_count: 7, block_size: 4096 }));
+        bytes[0x60] = 0x80;
+        assert_eq!(Superblock::parse(&bytes).unwrap().block_count, (1 << 32) + 7);
+    }
+
+    #[test]
+    fn a_block_size_beyond_the_format_is_no_file_system() {
+        let mut bytes = with_magic();
+        bytes[0x18] = 7;
+        assert_eq!(Superblock::parse(&bytes), None);
+    }
+}
