@@ -1,23 +1,13 @@
 //! What the guest may send, and to whom: one policy, judged frame by frame or turned into firewall rules.
 //!
-//! [`Egress::judge`] takes a raw Ethernet frame as the guest sent it. Everything that is not understood is dropped: a
+//! [`EgressFilter::judge`] takes a raw Ethernet frame as the guest sent it. Everything that is not understood is dropped: a
 //! frame passes only if it is ARP, or an IPv4 packet from the guest's own address to a destination that the policy
 //! allows. Fragments are judged by their destination like whole packets; to the lab's own subnet, where the transport
 //! header decides, fragments do not pass at all.
 
 use std::net::Ipv4Addr;
 
-/// How far the guest may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum EgressPolicy {
-    /// Nowhere: only what the lab itself needs to reach the guest.
-    None,
-    /// The public internet; no private network, no network that the host is on.
-    #[default]
-    Internet,
-    /// The internet and private networks; still never the host itself, link-local or metadata addresses.
-    Open,
-}
+use dozlab_session::plan::Egress;
 
 /// An IPv4 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +68,9 @@ const DNS_PORT: u16 = 53;
 
 /// The policy together with the addresses it is about.
 #[derive(Clone, Debug)]
-pub struct Egress {
+pub struct EgressFilter {
     /// How far the guest may reach.
-    pub policy: EgressPolicy,
+    pub policy: Egress,
     /// The guest's own address: it may send from no other.
     pub guest: Ipv4Addr,
     /// The gateway's address, at which the lab itself stands.
@@ -90,11 +80,11 @@ pub struct Egress {
     /// A resolver inside the subnet (the user-mode network stack offers one), which may be asked on port 53.
     pub resolver: Option<Ipv4Addr>,
     /// The host's own interfaces, address and prefix. The addresses are never reachable, their networks only with
-    /// [`EgressPolicy::Open`].
+    /// [`Egress::Open`].
     pub host: Vec<Network>,
 }
 
-impl Egress {
+impl EgressFilter {
     /// Whether a frame that the guest sent may pass.
     #[must_use]
     pub fn judge(&self, frame: &[u8]) -> bool {
@@ -124,9 +114,9 @@ impl Egress {
             return false;
         }
         match self.policy {
-            EgressPolicy::None => false,
-            EgressPolicy::Internet => !within(&PRIVATE) && !within(&self.host),
-            EgressPolicy::Open => true,
+            Egress::None => false,
+            Egress::Internet => !within(&PRIVATE) && !within(&self.host),
+            Egress::Open => true,
         }
     }
 
@@ -147,7 +137,7 @@ impl Egress {
                 _ => false,
             };
         }
-        let asks_resolver = self.resolver == Some(packet.destination) && self.policy != EgressPolicy::None;
+        let asks_resolver = self.resolver == Some(packet.destination) && self.policy != Egress::None;
         let carries_dns = matches!(packet.protocol, PROTOCOL_UDP | PROTOCOL_TCP);
         asks_resolver && carries_dns && packet.destination_port() == Some(DNS_PORT)
     }

@@ -1,6 +1,6 @@
 //! The VM's network: the file that describes it, the devices and rules that make it, and what the guest may reach.
 //!
-//! The guest is hostile. It may reach the internet as the lab's [`EgressPolicy`] says, and never the lab's own ports, the
+//! The guest is hostile. It may reach the internet as the lab's [egress policy](dozlab_session::plan::Egress) says, and never the lab's own ports, the
 //! host's loopback, the host's addresses or a metadata service. The policy is one ([`egress`]); it is enforced in one of
 //! two places:
 //!
@@ -20,4 +20,4 @@ pub mod relay;
 mod ruleset;
 
 pub use config::{NetworkConfig, NetworkConfigError};
-pub use egress::{Egress, EgressPolicy};
+pub use egress::EgressFilter;

@@ -10,11 +10,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use dozlab_process::{Tool, ToolError};
+use dozlab_session::plan::Egress;
 
+use crate::NetworkConfig;
 use crate::egress::Network;
 use crate::relay::host_networks;
 use crate::ruleset::Ruleset;
-use crate::{EgressPolicy, NetworkConfig};
 
 const IP: Tool = Tool { program: "ip", package: "iproute2" };
 const NFT: Tool = Tool { program: "nft", package: "nftables" };
@@ -81,7 +82,7 @@ pub struct PodNetwork {
     /// Ports at the pod's address that are the lab's own.
     pub pod_ports: Vec<u16>,
     /// How far the guest may reach.
-    pub policy: EgressPolicy,
+    pub policy: Egress,
 }
 
 /// Makes the tap device, NAT and the guest's firewall in the current network namespace. May be run again: an

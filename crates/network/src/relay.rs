@@ -15,8 +15,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::EgressFilter;
 use crate::egress::Network;
-use crate::{Egress, EgressPolicy};
 
 /// The longest frame that QEMU passes on: `NET_BUFSIZE`, 4096 + 65536 bytes.
 const LONGEST_FRAME: usize = 4096 + 65536;
@@ -54,7 +54,7 @@ impl Relay {
     ///
     /// # Errors
     /// The system's refusal to start a thread.
-    pub fn serve(self, egress: Egress) -> io::Result<()> {
+    pub fn serve(self, egress: EgressFilter) -> io::Result<()> {
         thread::Builder::new().name("egress".into()).stack_size(256 * 1024).spawn(move || {
             loop {
                 if let Err(error) = self.serve_one(&egress) {
@@ -65,7 +65,7 @@ impl Relay {
         Ok(())
     }
 
-    fn serve_one(&self, egress: &Egress) -> io::Result<()> {
+    fn serve_one(&self, egress: &EgressFilter) -> io::Result<()> {
         let (from_guest, _) = self.from_guest.accept()?;
         let (to_network, _) = self.to_network.accept()?;
         let (sender, receiver) = sync_channel(QUEUE);
@@ -78,7 +78,7 @@ impl Relay {
 }
 
 /// Takes the sender, so that the writer ends when the reader does.
-fn read_frames(socket: UnixStream, sender: SyncSender<Vec<u8>>, mut egress: Egress) -> io::Result<()> {
+fn read_frames(socket: UnixStream, sender: SyncSender<Vec<u8>>, mut egress: EgressFilter) -> io::Result<()> {
     let mut socket = BufReader::with_capacity(LONGEST_FRAME, socket);
     let mut frame = vec![0; LONGEST_FRAME];
     let mut read_addresses_at = Instant::now();
@@ -124,7 +124,7 @@ fn write_frames(receiver: &Receiver<Vec<u8>>, socket: UnixStream) -> io::Result<
     Ok(())
 }
 
-/// The IPv4 addresses of this machine's interfaces with their networks, as [`Egress::host`] wants them.
+/// The IPv4 addresses of this machine's interfaces with their networks, as [`EgressFilter::host`] wants them.
 ///
 /// # Errors
 /// The system's refusal to list the interfaces.
@@ -139,21 +139,10 @@ pub fn host_networks() -> io::Result<Vec<Network>> {
     Ok(networks.collect())
 }
 
-impl EgressPolicy {
-    /// The word for it on the command line and in a plan.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Internet => "internet",
-            Self::Open => "open",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dozlab_session::plan::Egress;
     use std::net::Ipv4Addr;
 
     fn arp(marker: u8) -> Vec<u8> {
@@ -172,8 +161,8 @@ mod tests {
     fn allowed_frames_come_back_in_order_and_others_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let (from_guest, to_network) = (folder.path().join("out"), folder.path().join("in"));
-        let egress = Egress {
-            policy: EgressPolicy::Internet,
+        let egress = EgressFilter {
+            policy: Egress::Internet,
             guest: Ipv4Addr::new(172, 16, 0, 2),
             gateway: Ipv4Addr::new(172, 16, 0, 1),
             subnet: Network { address: Ipv4Addr::new(172, 16, 0, 0), prefix: 24 },

@@ -8,7 +8,8 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use crate::EgressPolicy;
+use dozlab_session::plan::Egress;
+
 use crate::egress::{NEVER, Network, PRIVATE};
 
 /// What the ruleset is about.
@@ -25,8 +26,8 @@ pub(crate) struct Ruleset<'a> {
     /// Ports at the pod's address that belong to the lab's own containers and are not passed to the VM.
     pub(crate) pod_ports: &'a [u16],
     /// How far the guest may reach.
-    pub(crate) policy: EgressPolicy,
-    /// Networks that the node is on: reachable with [`EgressPolicy::Open`] only.
+    pub(crate) policy: Egress,
+    /// Networks that the node is on: reachable with [`Egress::Open`] only.
     pub(crate) attached: &'a [Network],
 }
 
@@ -39,11 +40,11 @@ impl Ruleset<'_> {
         private.extend(self.attached.iter().filter(|network| !is_within(**network, &PRIVATE)));
         let private = elements(&private);
         let egress = match policy {
-            EgressPolicy::None => "drop".to_owned(),
-            EgressPolicy::Internet => {
+            Egress::None => "drop".to_owned(),
+            Egress::Internet => {
                 format!("ip daddr {{ {private} }} drop\n    iifname \"{tap}\" oifname \"{uplink}\" accept")
             }
-            EgressPolicy::Open => format!("oifname \"{uplink}\" accept"),
+            Egress::Open => format!("oifname \"{uplink}\" accept"),
         };
         let mut keep = String::new();
         if !self.pod_ports.is_empty() {
@@ -110,7 +111,7 @@ fn elements(networks: &[Network]) -> String {
 mod tests {
     use super::*;
 
-    fn script(policy: EgressPolicy, pod_ports: &[u16]) -> String {
+    fn script(policy: Egress, pod_ports: &[u16]) -> String {
         let attached = [Network { address: Ipv4Addr::new(203, 0, 113, 7), prefix: 24 }];
         Ruleset {
             uplink: "eth0",
@@ -126,18 +127,18 @@ mod tests {
 
     #[test]
     fn the_policy_decides_what_is_forwarded() {
-        let internet = script(EgressPolicy::Internet, &[]);
+        let internet = script(Egress::Internet, &[]);
         assert!(internet.contains("198.18.0.0/15, 203.0.113.0/24 } drop"), "{internet}");
         assert!(internet.contains("iifname \"tap0\" oifname \"eth0\" accept"));
-        assert!(script(EgressPolicy::None, &[]).contains("    iifname \"tap0\" drop\n  }"));
-        let open = script(EgressPolicy::Open, &[]);
+        assert!(script(Egress::None, &[]).contains("    iifname \"tap0\" drop\n  }"));
+        let open = script(Egress::Open, &[]);
         assert!(open.contains("127.0.0.0/8") && !open.contains("192.168.0.0/16"));
     }
 
     #[test]
     fn the_labs_own_ports_stay_with_the_lab() {
-        let with_ports = script(EgressPolicy::Internet, &[8080, 8081]);
+        let with_ports = script(Egress::Internet, &[8080, 8081]);
         assert!(with_ports.contains("ip daddr 10.244.1.5 tcp dport { 8080, 8081 } return"));
-        assert!(!script(EgressPolicy::Internet, &[]).contains("return"));
+        assert!(!script(Egress::Internet, &[]).contains("return"));
     }
 }

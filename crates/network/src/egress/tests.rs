@@ -7,8 +7,8 @@ const RESOLVER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 3);
 const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
 
-fn egress(policy: EgressPolicy) -> Egress {
-    Egress {
+fn egress(policy: Egress) -> EgressFilter {
+    EgressFilter {
         policy,
         guest: GUEST,
         gateway: GATEWAY,
@@ -44,14 +44,14 @@ fn udp(destination: Ipv4Addr, port: u16) -> Vec<u8> {
 
 #[test]
 fn the_public_internet_is_reachable_as_the_policy_says() {
-    assert!(egress(EgressPolicy::Internet).judge(&tcp(PUBLIC, 443, TCP_SYN)));
-    assert!(egress(EgressPolicy::Open).judge(&tcp(PUBLIC, 443, TCP_SYN)));
-    assert!(!egress(EgressPolicy::None).judge(&tcp(PUBLIC, 443, TCP_SYN)));
+    assert!(egress(Egress::Internet).judge(&tcp(PUBLIC, 443, TCP_SYN)));
+    assert!(egress(Egress::Open).judge(&tcp(PUBLIC, 443, TCP_SYN)));
+    assert!(!egress(Egress::None).judge(&tcp(PUBLIC, 443, TCP_SYN)));
 }
 
 #[test]
 fn the_hosts_loopback_is_reachable_under_no_address() {
-    for policy in [EgressPolicy::None, EgressPolicy::Internet, EgressPolicy::Open] {
+    for policy in [Egress::None, Egress::Internet, Egress::Open] {
         for destination in [
             GATEWAY,
             RESOLVER,
@@ -72,7 +72,7 @@ fn the_hosts_loopback_is_reachable_under_no_address() {
 #[test]
 fn metadata_services_and_multicast_are_never_reachable() {
     for destination in [Ipv4Addr::new(169, 254, 169, 254), Ipv4Addr::new(224, 0, 0, 251)] {
-        assert!(!egress(EgressPolicy::Open).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
+        assert!(!egress(Egress::Open).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
     }
 }
 
@@ -85,14 +85,14 @@ fn private_networks_and_the_hosts_own_need_the_open_policy() {
         Ipv4Addr::new(100, 64, 0, 1),
         Ipv4Addr::new(203, 0, 113, 8),
     ] {
-        assert!(!egress(EgressPolicy::Internet).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
-        assert!(egress(EgressPolicy::Open).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
+        assert!(!egress(Egress::Internet).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
+        assert!(egress(Egress::Open).judge(&tcp(destination, 80, TCP_SYN)), "{destination}");
     }
 }
 
 #[test]
 fn the_gateway_gets_answers_but_no_connection() {
-    let egress = egress(EgressPolicy::Internet);
+    let egress = egress(Egress::Internet);
     assert!(egress.judge(&tcp(GATEWAY, 40000, TCP_SYN | TCP_ACK)));
     assert!(egress.judge(&tcp(GATEWAY, 40000, TCP_ACK)));
     assert!(!egress.judge(&tcp(GATEWAY, 40000, TCP_SYN)));
@@ -108,21 +108,21 @@ fn fragments_do_not_smuggle_a_connection_to_the_gateway() {
     let mut later = tcp(GATEWAY, 8081, TCP_ACK);
     later[ETHERNET_HEADER + 7] = 1;
     for fragment in [first, later] {
-        assert!(!egress(EgressPolicy::Open).judge(&fragment));
+        assert!(!egress(Egress::Open).judge(&fragment));
     }
 }
 
 #[test]
 fn the_resolver_answers_on_its_port_only() {
-    assert!(egress(EgressPolicy::Internet).judge(&udp(RESOLVER, 53)));
-    assert!(egress(EgressPolicy::Internet).judge(&tcp(RESOLVER, 53, TCP_SYN)));
-    assert!(!egress(EgressPolicy::Internet).judge(&udp(RESOLVER, 5353)));
-    assert!(!egress(EgressPolicy::None).judge(&udp(RESOLVER, 53)));
+    assert!(egress(Egress::Internet).judge(&udp(RESOLVER, 53)));
+    assert!(egress(Egress::Internet).judge(&tcp(RESOLVER, 53, TCP_SYN)));
+    assert!(!egress(Egress::Internet).judge(&udp(RESOLVER, 5353)));
+    assert!(!egress(Egress::None).judge(&udp(RESOLVER, 53)));
 }
 
 #[test]
 fn other_protocols_and_borrowed_addresses_do_not_pass() {
-    let egress = egress(EgressPolicy::Open);
+    let egress = egress(Egress::Open);
     let mut ipv6 = vec![0; 60];
     ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
     let mut tagged = tcp(PUBLIC, 80, TCP_SYN);
@@ -137,13 +137,13 @@ fn padding_does_not_pose_as_a_transport_header() {
     let mut padded = frame(GUEST, GATEWAY, PROTOCOL_TCP, &[]);
     padded.extend([0; 13]);
     padded.push(TCP_ACK);
-    assert!(!egress(EgressPolicy::Open).judge(&padded));
+    assert!(!egress(Egress::Open).judge(&padded));
 }
 
 proptest! {
     #[test]
     fn no_frame_makes_it_panic(frame in proptest::collection::vec(any::<u8>(), 0..128)) {
-        let _ = egress(EgressPolicy::Internet).judge(&frame);
+        let _ = egress(Egress::Internet).judge(&frame);
     }
 
     /// Whatever the bytes, a frame that passes is ARP or has an allowed destination.
@@ -156,6 +156,6 @@ proptest! {
         bytes[12..14].copy_from_slice(&ETHERTYPE_IPV4);
         bytes[26..30].copy_from_slice(&GUEST.octets());
         bytes[30..34].copy_from_slice(&[first, last[0], last[1], last[2]]);
-        prop_assert!(!egress(EgressPolicy::Open).judge(&bytes));
+        prop_assert!(!egress(Egress::Open).judge(&bytes));
     }
 }
