@@ -19,7 +19,7 @@ const fn tool(program: &'static str) -> Tool {
 }
 
 /// Runs a program of e2fsprogs. `clock`, in seconds since the epoch, stands in for the time of day: 1.47.0 reads it
-/// from `E2FSPROGS_FAKE_TIME`, 1.47.1 and later from `SOURCE_DATE_EPOCH` too.
+/// from `E2FSPROGS_FAKE_TIME`, its `e2fsck` from `E2FSCK_TIME`, 1.47.1 and later from `SOURCE_DATE_EPOCH` too.
 pub(crate) async fn run<A: AsRef<OsStr>>(
     tool: Tool,
     arguments: impl IntoIterator<Item = A>,
@@ -29,7 +29,9 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
     // The host's configuration must not decide what an image looks like, nor its language how a message reads.
     command.args(arguments).env("MKE2FS_CONFIG", "/dev/null").env("LC_ALL", "C");
     if let Some(seconds) = clock {
-        command.env("E2FSPROGS_FAKE_TIME", seconds.to_string()).env("SOURCE_DATE_EPOCH", seconds.to_string());
+        for variable in ["E2FSPROGS_FAKE_TIME", "E2FSCK_TIME", "SOURCE_DATE_EPOCH"] {
+            command.env(variable, seconds.to_string());
+        }
     }
     command.output().await.map_err(|source| ToolError::Run { program: tool.program, source })
 }

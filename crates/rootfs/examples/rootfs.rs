@@ -1,0 +1,76 @@
+//! The crate's operations as a program, for its tests (which kill it, and run it as another user) and for measuring.
+//!
+//! ```text
+//! rootfs import STORE NAME SOURCE
+//! rootfs build STORE NAME
+//! rootfs prepare IMAGE DISK BYTES
+//! ```
+//!
+//! Each stage is a line on standard error when it begins and, for `prepare`, its time at the end.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use dozlab_rootfs::import::ImportOptions;
+use dozlab_rootfs::{Progress, Stage, Store, Update, debian, disk};
+
+#[derive(Default)]
+struct StageLines(Mutex<Option<Stage>>);
+
+impl Progress for StageLines {
+    fn update(&self, update: Update<'_>) {
+        let mut last = self.0.lock().expect("no other holder panics");
+        if *last != Some(update.stage) {
+            eprintln!("stage: {}", update.stage);
+            *last = Some(update.stage);
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let work = run(&arguments);
+    let interrupted = async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        terminate.recv().await;
+        Ok::<(), std::io::Error>(())
+    };
+    let result = tokio::select! {
+        result = work => result,
+        _ = interrupted => Err("interrupted".into()),
+    };
+    match result {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
+    let progress = Arc::new(StageLines::default());
+    let import = ImportOptions::from_env(|name| std::env::var(name).ok());
+    match arguments {
+        ["import", store, name, source] => {
+            let store = Store::open(Path::new(store))?;
+            Ok(format!("{:#?}", store.import(name, Path::new(source), import, progress).await?))
+        }
+        ["build", store, name] => {
+            let store = Store::open(Path::new(store))?;
+            let options = debian::BuildOptions { import, ..debian::BuildOptions::default() };
+            Ok(format!("{:#?}", debian::build(&store, name, &debian::VM, options, progress).await?))
+        }
+        ["prepare", image, target, size] => {
+            let prepared = disk::prepare(Path::new(image), Path::new(target), size.parse()?, progress).await?;
+            Ok(format!("{prepared:#?}"))
+        }
+        _ => Err("usage: rootfs import STORE NAME SOURCE | build STORE NAME | prepare IMAGE DISK BYTES".into()),
+    }
+}
