@@ -32,6 +32,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Reads the description of a kernel that was prepared in this folder.
+    ///
+    /// # Errors
+    /// [`KernelError::File`]: there is none, or it is damaged.
+    pub fn read(folder: &Path) -> Result<Self, KernelError> {
+        let path = folder.join("kernel.json");
+        let text = fs::read(&path).map_err(file("read", &path))?;
+        let kernel: Self =
+            serde_json::from_slice(&text).map_err(|error| file("read", &path)(error.into()))?;
+        Ok(Self { folder: folder.to_owned(), ..kernel })
+    }
+
     /// The kernel itself, an uncompressed ELF file with a PVH entry point.
     #[must_use]
     pub fn vmlinux(&self) -> PathBuf {
@@ -143,14 +155,8 @@ impl KernelStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(file("read", &self.folder)(error)),
         };
-        let mut kernels: Vec<Kernel> = entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| {
-                let description = fs::read(entry.path().join("kernel.json")).ok()?;
-                let kernel: Kernel = serde_json::from_slice(&description).ok()?;
-                Some(Kernel { folder: entry.path(), ..kernel })
-            })
-            .collect();
+        let mut kernels: Vec<Kernel> =
+            entries.filter_map(Result::ok).filter_map(|entry| Kernel::read(&entry.path()).ok()).collect();
         kernels.sort_by_key(|kernel| release_numbers(&kernel.release));
         Ok(kernels)
     }

@@ -5,9 +5,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
 
-use crate::Identity;
+use crate::{Identity, last_lines};
+
+/// How much of what a child says on standard error is kept.
+const LAST_WORDS: usize = 8 * 1024;
 
 /// Makes the child of this command receive `signal` when the thread that spawns it ends, and lead a process group of
 /// its own.
@@ -45,19 +50,21 @@ pub fn end_with_parent(signal: Signal) -> io::Result<()> {
 pub struct BoundChild {
     child: Child,
     identity: Identity,
+    last_words: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl BoundChild {
     /// Starts the command, bound to this process by [`bind_to_parent`] with SIGTERM, or with SIGKILL where the program
-    /// is known to linger.
+    /// is known to linger. If its standard error is a pipe, it is read from now on, for [`Self::last_words`].
     ///
     /// # Errors
     /// Whatever kept the program from being started; `NotFound` means that there is no such program.
     pub fn spawn(command: &mut Command, when_parent_dies: Signal) -> io::Result<Self> {
-        let child = bind_to_parent(command, when_parent_dies).kill_on_drop(true).spawn()?;
+        let mut child = bind_to_parent(command, when_parent_dies).kill_on_drop(true).spawn()?;
         let pid = child.id().expect("a child that was not waited for has a pid");
         let identity = Identity::of(pid).unwrap_or(Identity { pid, start_ticks: 0 });
-        Ok(Self { child, identity })
+        let last_words = child.stderr.take().map(|stderr| tokio::spawn(keep_last_words(stderr)));
+        Ok(Self { child, identity, last_words })
     }
 
     /// Who the child is, for a state file.
@@ -98,11 +105,34 @@ impl BoundChild {
         }
     }
 
+    /// What a child that has ended said last on standard error, at most four lines.
+    pub async fn last_words(&mut self) -> String {
+        // Something that the child started may still hold the pipe open, so its end is not waited for for long.
+        let Some(reader) = self.last_words.take() else { return String::new() };
+        match tokio::time::timeout(Duration::from_millis(500), reader).await {
+            Ok(Ok(said)) => last_lines(&said, 4),
+            _ => String::new(),
+        }
+    }
+
     fn kill_group(&self) {
         if let Some(group) = i32::try_from(self.identity.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
+}
+
+/// Reads standard error to its end, so that the child never waits for us, and keeps the last of it.
+async fn keep_last_words(mut stderr: ChildStderr) -> Vec<u8> {
+    let mut said = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+        said.extend_from_slice(&buffer[..count]);
+        if said.len() > 2 * LAST_WORDS {
+            said.drain(..said.len() - LAST_WORDS);
+        }
+    }
+    said
 }
 
 impl Drop for BoundChild {
@@ -118,7 +148,6 @@ impl Drop for BoundChild {
 mod tests {
     use super::*;
     use std::process::Stdio;
-    use tokio::io::AsyncReadExt;
 
     #[tokio::test]
     async fn a_child_that_ignores_sigterm_is_killed_with_what_it_started() {
@@ -143,6 +172,15 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "the grandchild survived its group's SIGKILL");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_never_stops_complaining_is_neither_blocked_nor_remembered_whole() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "seq 1 200000 >&2; echo last >&2; exit 7"]).stderr(Stdio::piped());
+        let mut child = BoundChild::spawn(&mut command, Signal::KILL).unwrap();
+        assert_eq!(child.wait().await.unwrap().code(), Some(7));
+        assert_eq!(child.last_words().await, "199998\n199999\n200000\nlast");
     }
 
     #[tokio::test]

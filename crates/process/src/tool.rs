@@ -55,7 +55,8 @@ impl Tool {
     #[must_use]
     pub fn find(self) -> Option<std::path::PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into));
+        let folders =
+            std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into));
         folders.map(|folder| folder.join(self.program)).find(|candidate| is_executable(candidate))
     }
 
@@ -64,8 +65,7 @@ impl Tool {
     /// # Errors
     /// [`ToolError::Missing`].
     pub fn command(self) -> Result<Command, ToolError> {
-        let path =
-            self.find().ok_or(ToolError::Missing { program: self.program, package: self.package })?;
+        let path = self.find().ok_or(ToolError::Missing { program: self.program, package: self.package })?;
         let mut command = Command::new(path);
         command.stdin(Stdio::null()).kill_on_drop(true);
         bind_to_parent(&mut command, Signal::KILL);
@@ -113,7 +113,10 @@ impl Tool {
     ///
     /// # Errors
     /// All of [`ToolError`].
-    pub async fn run<A: AsRef<OsStr>>(self, arguments: impl IntoIterator<Item = A>) -> Result<Output, ToolError> {
+    pub async fn run<A: AsRef<OsStr>>(
+        self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Output, ToolError> {
         self.run_with_input(arguments, &[]).await
     }
 }
@@ -151,13 +154,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_names_its_package() {
-        let error = Tool { program: "no-such-program", package: "some-package" }.run(["x"]).await.unwrap_err();
-        assert_eq!(error.to_string(), "`no-such-program` is not installed: run `apt-get install some-package`");
+        let error =
+            Tool { program: "no-such-program", package: "some-package" }.run(["x"]).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`no-such-program` is not installed: run `apt-get install some-package`"
+        );
     }
 
     #[tokio::test]
     async fn a_failure_carries_the_last_words() {
-        let error = SHELL.run(["-c", "echo out; echo one >&2; echo two >&2; exit 3"]).await.unwrap_err().to_string();
+        let error =
+            SHELL.run(["-c", "echo out; echo one >&2; echo two >&2; exit 3"]).await.unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.ends_with("one\ntwo"), "{error}");
     }
 

@@ -22,6 +22,8 @@ pub const NETWORK_PREFIX: u8 = 24;
 pub const TAP_NAME: &str = "tap0";
 /// Resolvers of the VM: the ones that the existing images have in their `systemd-networkd` configuration.
 pub const DNS: [Ipv4Addr; 2] = [Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(8, 8, 8, 8)];
+/// Where the user-mode network stack of a lab without privileges answers DNS questions, with the host's own resolver.
+pub const USER_NETWORK_RESOLVER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 3);
 
 /// Port of the editor: the architecture's overview, container 3.
 pub const EDITOR_PORT: u16 = 8080;

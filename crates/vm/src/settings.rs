@@ -1,0 +1,243 @@
+//! The settings of the container `firecracker-vm`, from its environment.
+//!
+//! Names and defaults are those of existing lab pods; what they did not have has a default that leaves them working.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use dozlab_boot::{InitramfsError, Kernel, write_initramfs};
+use dozlab_network::EgressFilter;
+use dozlab_network::egress::Network;
+use dozlab_network::relay::Relay;
+use dozlab_session::cpu::Vcpus;
+use dozlab_session::defaults;
+use dozlab_session::guest_config::GuestConfig;
+use dozlab_session::plan::Egress;
+use dozlab_session::size::ByteSize;
+
+use crate::machine::{Machine, NetworkBackend};
+use crate::probe::Choice;
+use crate::socket_folder::SocketFolder;
+
+/// How long the guest may take to power off in order.
+const DEFAULT_GRACE: Duration = Duration::from_secs(15);
+
+/// Everything that `dozlab vm` is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `ROOTFS_PATH`: the session's disk. Required.
+    pub disk: PathBuf,
+    /// `KERNEL_PATH`: the `vmlinux` in a folder that `dozlab kernel import` prepared; `/find/vmlinux.bin`.
+    pub kernel: PathBuf,
+    /// `GUEST_CONFIG`: the guest's configuration, JSON. Required; holds the VM's host key.
+    pub guest_config: PathBuf,
+    /// `CPU_COUNT`: virtual CPUs; 1.
+    pub vcpus: Vcpus,
+    /// `MEMORY`: memory in MiB; 1024.
+    pub memory: ByteSize,
+    /// `HYPERVISOR`: `auto`, `firecracker`, `qemu`, `qemu-kvm`, `qemu-tcg`.
+    pub hypervisor: Choice,
+    /// `SSH_FORWARD`: where to listen for connections to the guest's SSH server, with a user-mode network. Without it
+    /// the network is the tap device `TAP_DEVICE_NAME`.
+    pub ssh_forward: Option<SocketAddrV4>,
+    /// `TAP_DEVICE_NAME`: the tap device; `tap0`.
+    pub tap: String,
+    /// `EGRESS`: how far the guest may reach, with a user-mode network: `internet`, `open`, `none`.
+    pub egress: Egress,
+    /// `RUN_DIR`: a folder for sockets; `/tmp/dozlab`.
+    pub run_folder: PathBuf,
+    /// `CACHE_DIR`: where verdicts about hypervisors are remembered; the run folder.
+    pub cache_folder: PathBuf,
+    /// `CONSOLE_LOG`: where the serial console is kept; `console.log` in the run folder.
+    pub console_log: PathBuf,
+    /// `VM_STATUS_PATH`: where the machine's state is published; `vm-status.json` in the run folder.
+    pub status: PathBuf,
+    /// `STOP_GRACE_SECONDS`: how long the guest may take to power off; 15.
+    pub grace: Duration,
+}
+
+/// The environment does not describe a machine, or what it names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A variable is missing.
+    #[error("{variable} is not set: {meaning}")]
+    Missing {
+        /// The variable.
+        variable: &'static str,
+        /// What it should name.
+        meaning: &'static str,
+    },
+    /// A variable's value does not fit.
+    #[error("{variable} is `{value}`: {reason}")]
+    Invalid {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that a variable names cannot be used.
+    #[error("cannot use {path}, which {variable} names: {reason}")]
+    File {
+        /// The variable.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The initramfs cannot be written.
+    #[error(transparent)]
+    Initramfs(#[from] InitramfsError),
+}
+
+impl Settings {
+    /// Reads the settings. An empty variable counts as unset, as it does to a shell's `${NAME:-default}`.
+    ///
+    /// # Errors
+    /// [`SettingsError::Missing`], [`SettingsError::Invalid`].
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let variable = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
+        let required = |name: &'static str, meaning: &'static str| {
+            variable(name).ok_or(SettingsError::Missing { variable: name, meaning }).map(PathBuf::from)
+        };
+        let run_folder = PathBuf::from(variable("RUN_DIR").unwrap_or_else(|| "/tmp/dozlab".into()));
+        let path = |name: &'static str, default: &str| {
+            variable(name).map_or_else(|| run_folder.join(default), PathBuf::from)
+        };
+        let memory = variable("MEMORY")
+            .map(|value| ByteSize::from_memory(&value).map_err(|error| invalid("MEMORY", &value, &error)));
+        Ok(Self {
+            disk: required("ROOTFS_PATH", "it should name the disk that init-rootfs prepared")?,
+            kernel: variable("KERNEL_PATH").unwrap_or_else(|| "/find/vmlinux.bin".into()).into(),
+            guest_config: required("GUEST_CONFIG", "it should name the guest's configuration")?,
+            vcpus: parsed("CPU_COUNT", variable("CPU_COUNT"))?.unwrap_or(Vcpus::ONE),
+            memory: memory.transpose()?.unwrap_or(defaults::MEMORY),
+            hypervisor: parsed("HYPERVISOR", variable("HYPERVISOR"))?.unwrap_or_default(),
+            ssh_forward: parsed("SSH_FORWARD", variable("SSH_FORWARD"))?,
+            tap: variable("TAP_DEVICE_NAME").unwrap_or_else(|| defaults::TAP_NAME.to_owned()),
+            egress: parsed("EGRESS", variable("EGRESS"))?.unwrap_or_default(),
+            cache_folder: variable("CACHE_DIR").map_or_else(|| run_folder.clone(), PathBuf::from),
+            console_log: path("CONSOLE_LOG", "console.log"),
+            status: path("VM_STATUS_PATH", "vm-status.json"),
+            grace: parsed("STOP_GRACE_SECONDS", variable("STOP_GRACE_SECONDS"))?
+                .map_or(DEFAULT_GRACE, Duration::from_secs),
+            run_folder,
+        })
+    }
+
+    /// Reads the kernel that the settings name.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`].
+    pub fn read_kernel(&self) -> Result<Kernel, SettingsError> {
+        let folder = self.kernel.parent().unwrap_or(Path::new("."));
+        Kernel::read(folder).map_err(|error| file("KERNEL_PATH", &self.kernel, &error))
+    }
+
+    /// Puts the machine together: writes its initramfs, and serves the egress filter where the network needs one.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`], [`SettingsError::Initramfs`].
+    pub fn prepare(&self, kernel: &Kernel) -> Result<Machine, SettingsError> {
+        let run = |error: std::io::Error| file("RUN_DIR", &self.run_folder, &error);
+        std::fs::create_dir_all(&self.run_folder).map_err(run)?;
+        if !self.disk.is_file() {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(file("ROOTFS_PATH", &self.disk, &error));
+        }
+        let text = std::fs::read(&self.guest_config)
+            .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
+        let config: GuestConfig = serde_json::from_slice(&text)
+            .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
+        let network = match self.ssh_forward {
+            None => NetworkBackend::Tap { name: self.tap.clone() },
+            Some(ssh_forward) => {
+                let (gateway, vm) = (config.network.gateway, config.network.address);
+                let resolver = defaults::USER_NETWORK_RESOLVER;
+                self.serve_egress(gateway, vm, resolver).map_err(run)?;
+                NetworkBackend::User { gateway, resolver, vm, ssh_forward }
+            }
+        };
+        let initramfs = self.run_folder.join("initramfs");
+        write_initramfs(kernel, &config, &initramfs)?;
+        let memory_mib = u32::try_from(self.memory.as_mib()).unwrap_or(u32::MAX);
+        Ok(Machine {
+            kernel: self.kernel.clone(),
+            initramfs,
+            disk: Some(self.disk.clone()),
+            modules_disk: kernel.modules_disk().filter(|_| config.modules_device.is_some()),
+            vcpus: self.vcpus.get(),
+            memory_mib,
+            network,
+            kernel_parameters: Vec::new(),
+            run_folder: self.run_folder.clone(),
+        })
+    }
+
+    fn serve_egress(&self, gateway: Ipv4Addr, guest: Ipv4Addr, resolver: Ipv4Addr) -> std::io::Result<()> {
+        let sockets = SocketFolder::open(&self.run_folder)?;
+        let (from_guest, to_network) = (NetworkBackend::FROM_GUEST, NetworkBackend::TO_NETWORK);
+        let relay = Relay::bind(&sockets.path(from_guest), &sockets.path(to_network))?;
+        relay.serve(EgressFilter {
+            policy: self.egress,
+            guest,
+            gateway,
+            subnet: Network { address: gateway, prefix: defaults::NETWORK_PREFIX },
+            resolver: Some(resolver),
+            host: Vec::new(),
+        })
+    }
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    variable: &'static str,
+    value: Option<String>,
+) -> Result<Option<T>, SettingsError> {
+    value.map(|value| value.parse().map_err(|error| invalid(variable, &value, &error))).transpose()
+}
+
+fn invalid(variable: &'static str, value: &str, reason: &dyn std::fmt::Display) -> SettingsError {
+    SettingsError::Invalid { variable, value: value.to_owned(), reason: reason.to_string() }
+}
+
+fn file(variable: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> SettingsError {
+    SettingsError::File { variable, path: path.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let needed = [("ROOTFS_PATH", "/d"), ("GUEST_CONFIG", "/c")];
+        let all: Vec<_> = variables.iter().chain(&needed).collect();
+        Settings::from_env(|name| {
+            all.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_seeds_variables_have_the_seeds_defaults() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!((settings.vcpus.get(), settings.memory.as_mib()), (1, 1024));
+        assert_eq!((settings.tap.as_str(), settings.ssh_forward), ("tap0", None));
+    }
+
+    #[test]
+    fn the_disk_must_be_named() {
+        let error = Settings::from_env(|_| None).unwrap_err().to_string();
+        assert_eq!(error, "ROOTFS_PATH is not set: it should name the disk that init-rootfs prepared");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_variable() {
+        let error = settings(&[("CPU_COUNT", "33")]).unwrap_err().to_string();
+        assert!(error.starts_with("CPU_COUNT is `33`: "), "{error}");
+        let error = settings(&[("HYPERVISOR", "xen")]).unwrap_err().to_string();
+        assert!(error.contains("qemu-tcg"), "{error}");
+    }
+}
