@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use dozlab_rootfs::import::ImportOptions;
 use dozlab_rootfs::{Progress, Stage, Store, Update, debian, disk};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Default)]
 struct StageLines(Mutex<Option<Stage>>);
@@ -32,15 +33,17 @@ impl Progress for StageLines {
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let work = run(&arguments);
-    let interrupted = async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        terminate.recv().await;
-        Ok::<(), std::io::Error>(())
+    // Before anything is started: from here on, a SIGTERM is an orderly end.
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     let result = tokio::select! {
-        result = work => result,
-        _ = interrupted => Err("interrupted".into()),
+        result = run(&arguments) => result,
+        _ = terminate.recv() => Err("interrupted".into()),
     };
     match result {
         Ok(said) => {
@@ -68,9 +71,12 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             Ok(format!("{:#?}", debian::build(&store, name, &debian::VM, options, progress).await?))
         }
         ["prepare", image, target, size] => {
-            let prepared = disk::prepare(Path::new(image), Path::new(target), size.parse()?, progress).await?;
+            let prepared =
+                disk::prepare(Path::new(image), Path::new(target), size.parse()?, progress).await?;
             Ok(format!("{prepared:#?}"))
         }
-        _ => Err("usage: rootfs import STORE NAME SOURCE | build STORE NAME | prepare IMAGE DISK BYTES".into()),
+        _ => {
+            Err("usage: rootfs import STORE NAME SOURCE | build STORE NAME | prepare IMAGE DISK BYTES".into())
+        }
     }
 }

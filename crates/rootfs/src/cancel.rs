@@ -30,7 +30,9 @@ impl Drop for CancelOnDrop {
 }
 
 /// Runs `work` on a thread for blocking work; dropping the future raises the flag that `work` is given.
-pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce(CancelFlag) -> T + Send + 'static) -> T {
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce(CancelFlag) -> T + Send + 'static,
+) -> T {
     let flag = CancelFlag::default();
     let _cancel = CancelOnDrop(flag.clone());
     match tokio::task::spawn_blocking(move || work(flag)).await {

@@ -152,7 +152,8 @@ pub async fn build(
     let workspace = store.workspace()?;
     space::ensure(workspace.path(), USUAL_SPACE).map_err(ImportError::from)?;
     let tar = workspace.join("tree.tar");
-    let tar_file = File::create_new(&tar).map_err(|source| BuildError::Write { path: tar.clone(), source })?;
+    let tar_file =
+        File::create_new(&tar).map_err(|source| BuildError::Write { path: tar.clone(), source })?;
     let scratch = Scratch::create(definition)?;
 
     command.args(["--variant=minbase", "--format=tar", "--verbose"]);
@@ -240,7 +241,9 @@ impl Scratch {
         let folder = tempfile::Builder::new().prefix("dozlab-build-").tempdir();
         let folder = folder.map_err(|source| BuildError::Write { path: std::env::temp_dir(), source })?;
         let scratch = Self { folder };
-        scratch.write(definition).map_err(|source| BuildError::Write { path: scratch.folder.path().into(), source })?;
+        scratch
+            .write(definition)
+            .map_err(|source| BuildError::Write { path: scratch.folder.path().into(), source })?;
         Ok(scratch)
     }
 
@@ -273,7 +276,11 @@ fn write_with_mode(path: &Path, contents: &str, mode: u32) -> io::Result<()> {
 }
 
 fn package_names(list: &str) -> Vec<&str> {
-    list.lines().filter_map(|line| line.split('#').next()).map(str::trim).filter(|name| !name.is_empty()).collect()
+    list.lines()
+        .filter_map(|line| line.split('#').next())
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn check_subordinate_ids() -> Result<(), BuildError> {
@@ -284,7 +291,8 @@ fn check_subordinate_ids() -> Result<(), BuildError> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let user = user_name(&passwd, &uid).unwrap_or(&uid);
     let subuid = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    let has_ids = subuid.lines().any(|line| line.split(':').next().is_some_and(|owner| owner == user || owner == uid));
+    let has_ids =
+        subuid.lines().any(|line| line.split(':').next().is_some_and(|owner| owner == user || owner == uid));
     if !has_ids {
         return Err(BuildError::NoSubordinateIds { user: user.to_owned() });
     }
@@ -303,7 +311,9 @@ mod tests {
     fn the_list_of_packages_is_read_without_its_comments() {
         assert_eq!(package_names("# shell\nbash\n\nvim   # an editor\n"), ["bash", "vim"]);
         let names = package_names(VM.packages);
-        for wanted in ["bash", "vim", "curl", "git", "less", "man-db", "python3", "iproute2", "sudo", "systemd-sysv"] {
+        for wanted in
+            ["bash", "vim", "curl", "git", "less", "man-db", "python3", "iproute2", "sudo", "systemd-sysv"]
+        {
             assert!(names.contains(&wanted), "{wanted} is not in the vm image");
         }
     }

@@ -178,10 +178,16 @@ pub async fn prepare(
     Ok(Prepared { method, size, steps })
 }
 
-async fn copy(source: File, partial: Arc<Partial>, progress: Arc<dyn Progress>) -> Result<Method, PrepareError> {
+async fn copy(
+    source: File,
+    partial: Arc<Partial>,
+    progress: Arc<dyn Progress>,
+) -> Result<Method, PrepareError> {
     run_blocking(move |cancel| {
         clone_file(&source, &partial.file, &*progress, &cancel).map_err(|error| {
-            let needed = source.metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512);
+            let needed = source
+                .metadata()
+                .map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512);
             write_error(&partial.path, needed, error)
         })
     })
@@ -233,7 +239,8 @@ impl Partial {
         let mut path = target.as_os_str().to_owned();
         path.push(".partial");
         let path = PathBuf::from(path);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let open =
+            || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = open().map_err(|error| write_error(&path, 0, error))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(PrepareError::Busy { path: target.to_owned() });
@@ -251,7 +258,8 @@ impl Partial {
         let failed = |error| write_error(&self.path, 0, error);
         self.file.sync_all().map_err(failed)?;
         fs::rename(&self.path, target).map_err(failed)?;
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 }

@@ -192,7 +192,8 @@ impl Store {
         let name: ImageName = name.parse()?;
         let kind = SourceKind::of(source)?;
         let description = options.description.clone().unwrap_or_else(|| source.display().to_string());
-        let import = Arc::new(Import { workspace: self.workspace()?, source: source.to_owned(), options, progress });
+        let import =
+            Arc::new(Import { workspace: self.workspace()?, source: source.to_owned(), options, progress });
         let image = match kind {
             SourceKind::Ext4 => ext4::copy(&import).await?,
             SourceKind::Folder => import.stage_and_make(folder::stage).await?,

@@ -54,7 +54,9 @@ pub enum InitRootfsError {
     #[error("IMAGE_SIZE: {0}")]
     Size(#[from] SizeError),
     /// The URL has a scheme that is not supported.
-    #[error("IMAGE_DOWNLOAD_URL: `{scheme}://` is not supported; give an absolute path, a `file://` URL, or an image's name")]
+    #[error(
+        "IMAGE_DOWNLOAD_URL: `{scheme}://` is not supported; give an absolute path, a `file://` URL, or an image's name"
+    )]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -66,7 +68,9 @@ pub enum InitRootfsError {
         url: String,
     },
     /// An image's name was given, but no store to look for it.
-    #[error("IMAGE_DOWNLOAD_URL names the image `{reference}`, but IMAGE_STORE_DIR does not say where the store is")]
+    #[error(
+        "IMAGE_DOWNLOAD_URL names the image `{reference}`, but IMAGE_STORE_DIR does not say where the store is"
+    )]
     NoStore {
         /// The name.
         reference: String,
@@ -103,7 +107,8 @@ impl InitRootfs {
             None => None,
             Some(url) => Some(ImageSource::parse(&url, lookup("IMAGE_STORE_DIR"))?),
         };
-        let path = |name: &str, default: &str| PathBuf::from(lookup(name).unwrap_or_else(|| default.to_owned()));
+        let path =
+            |name: &str, default: &str| PathBuf::from(lookup(name).unwrap_or_else(|| default.to_owned()));
         Ok(Self {
             source,
             size: ByteSize::from_disk_size(&size)?.as_bytes(),
@@ -122,10 +127,15 @@ impl InitRootfs {
             // `prepare` keeps it, and looks at no image.
             _ if self.target.exists() => Image::File(&self.fallback),
             Some(ImageSource::File(path)) => Image::File(path),
-            Some(ImageSource::Stored { store, reference }) => Image::Held(Store::open(store)?.hold(reference)?),
+            Some(ImageSource::Stored { store, reference }) => {
+                Image::Held(Store::open(store)?.hold(reference)?)
+            }
             None if self.fallback.exists() => Image::File(&self.fallback),
             None => {
-                return Err(InitRootfsError::NoImage { target: self.target.clone(), fallback: self.fallback.clone() });
+                return Err(InitRootfsError::NoImage {
+                    target: self.target.clone(),
+                    fallback: self.fallback.clone(),
+                });
             }
         };
         let prepared = prepare(image.path(), &self.target, self.size, progress).await?;
@@ -208,7 +218,9 @@ mod tests {
 
     #[test]
     fn a_source_is_a_path_a_file_url_or_a_name() {
-        let source = |url: &str| read(&[("IMAGE_DOWNLOAD_URL", url), ("IMAGE_STORE_DIR", "/s")]).map(|init| init.source);
+        let source = |url: &str| {
+            read(&[("IMAGE_DOWNLOAD_URL", url), ("IMAGE_STORE_DIR", "/s")]).map(|init| init.source)
+        };
         let file = |path: &str| Some(ImageSource::File(path.into()));
         assert_eq!(source("/a b").unwrap(), file("/a b"));
         assert_eq!(source("file:///a%20b").unwrap(), file("/a b"));

@@ -98,8 +98,9 @@ fn pretty_name(release: &str) -> Option<String> {
 /// The user with uid 1000, the first that a person gets on Debian and most others, else root.
 fn login_user(passwd: &str) -> String {
     let has_uid_1000 = |line: &&str| line.split(':').nth(2) == Some("1000");
-    let is_plain =
-        |name: &&str| !name.is_empty() && name.chars().all(|each| each.is_ascii_alphanumeric() || "._-".contains(each));
+    let is_plain = |name: &&str| {
+        !name.is_empty() && name.chars().all(|each| each.is_ascii_alphanumeric() || "._-".contains(each))
+    };
     let name = passwd.lines().find(has_uid_1000).and_then(|line| line.split(':').next()).filter(is_plain);
     name.unwrap_or("root").to_owned()
 }

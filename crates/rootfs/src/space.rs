@@ -49,9 +49,7 @@ pub(crate) fn available(folder: &Path) -> io::Result<u64> {
 /// Refuses an operation that needs more than there is. Where the free space cannot be told, the write itself will.
 pub(crate) fn ensure(folder: &Path, needed: u64) -> Result<(), NoSpace> {
     match available(folder) {
-        Ok(available) if available < needed => {
-            Err(NoSpace { folder: folder.to_owned(), needed, available })
-        }
+        Ok(available) if available < needed => Err(NoSpace { folder: folder.to_owned(), needed, available }),
         _ => Ok(()),
     }
 }

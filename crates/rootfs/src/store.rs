@@ -300,7 +300,8 @@ impl Store {
         let folder = self.blobs();
         for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
             let name = entry.map_err(io_error("read", &folder))?.file_name();
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".ext4")).and_then(Digest::from_digits);
+            let digest =
+                name.to_str().and_then(|name| name.strip_suffix(".ext4")).and_then(Digest::from_digits);
             if let Some(digest) = digest {
                 self.remove_blob_without_name(&digest)?;
             }
@@ -349,6 +350,3 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) 
 fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,13 +31,25 @@ impl PackageCount {
         if let Some(package) = line.strip_prefix("Setting up ") {
             self.configured += 1;
             let message = package.split([' ', ':']).next().unwrap_or_default();
-            progress.update(Update { stage: Stage::InstallPackages, done: self.configured, total, unit, message });
+            progress.update(Update {
+                stage: Stage::InstallPackages,
+                done: self.configured,
+                total,
+                unit,
+                message,
+            });
         } else if line.starts_with("Get:") && self.lists > 0 {
             // Before the first list, it is the indices that are fetched.
             self.fetched += 1;
             // Get:1 URL SUITE/COMPONENT ARCHITECTURE PACKAGE …
             let message = line.split_whitespace().nth(4).unwrap_or_default();
-            progress.update(Update { stage: Stage::DownloadPackages, done: self.fetched, total, unit, message });
+            progress.update(Update {
+                stage: Stage::DownloadPackages,
+                done: self.fetched,
+                total,
+                unit,
+                message,
+            });
         }
     }
 }

@@ -67,7 +67,9 @@ fn copy_piece(source: &File, target: &File, offset: u64, length: u64) -> io::Res
     let (mut from, mut to) = (offset, offset);
     let length = usize::try_from(length).expect("a piece is 8 MiB");
     match copy_file_range(source, Some(&mut from), target, Some(&mut to), length) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was copied")),
+        Ok(0) => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was copied"))
+        }
         Ok(copied) => Ok(copied as u64),
         // Between two file systems, and on some (overlay, FUSE), older kernels cannot.
         Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {

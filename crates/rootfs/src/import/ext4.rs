@@ -16,9 +16,13 @@ use crate::superblock::Superblock;
 pub(super) async fn copy(import: &Arc<Import>) -> Result<PathBuf, ImportError> {
     let source = File::open(&import.source).map_err(|error| import.unreadable(error))?;
     let metadata = source.metadata().map_err(|error| import.unreadable(error))?;
-    let superblock = Superblock::read(&source).map_err(|error| import.unreadable(error))?.ok_or_else(|| {
-        ImportError::NotAFileSystem { path: import.source.clone(), found: "has lost its superblock meanwhile" }
-    })?;
+    let superblock =
+        Superblock::read(&source).map_err(|error| import.unreadable(error))?.ok_or_else(|| {
+            ImportError::NotAFileSystem {
+                path: import.source.clone(),
+                found: "has lost its superblock meanwhile",
+            }
+        })?;
     if metadata.len() < superblock.size() {
         return Err(ImportError::CutShort {
             path: import.source.clone(),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::entry_path::EntryPath;
-use super::staging::{Attributes, Device, Staging, StagedTree, Xattr};
+use super::staging::{Attributes, Device, StagedTree, Staging, Xattr};
 use super::{Import, ImportError};
 use crate::cancel::CancelFlag;
 use crate::progress::{Stage, Unit, Update};
@@ -39,7 +39,10 @@ pub(super) fn stage(import: &Import, cancel: &CancelFlag) -> Result<StagedTree, 
 enum Owners {
     Kept,
     /// What belongs to this user and group belongs to root.
-    Root { uid: u32, gid: u32 },
+    Root {
+        uid: u32,
+        gid: u32,
+    },
 }
 
 impl Owners {
@@ -125,7 +128,8 @@ impl Walk<'_> {
         }
         if kind.is_file() {
             let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-            let mut file = OpenOptions::new().read(true).custom_flags(no_follow).open(from).map_err(unreadable(from))?;
+            let mut file =
+                OpenOptions::new().read(true).custom_flags(no_follow).open(from).map_err(unreadable(from))?;
             let read_error = |source| ImportError::Unreadable { path: from.to_owned(), source };
             return self.staging.add_file(to, attributes, &mut file, read_error);
         }
@@ -133,8 +137,11 @@ impl Walk<'_> {
             return self.staging.add_special(to, attributes, Device::Fifo);
         }
         let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-        let device =
-            if kind.is_block_device() { Device::Block { major, minor } } else { Device::Character { major, minor } };
+        let device = if kind.is_block_device() {
+            Device::Block { major, minor }
+        } else {
+            Device::Character { major, minor }
+        };
         self.staging.add_special(to, attributes, device)
     }
 

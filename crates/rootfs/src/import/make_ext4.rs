@@ -36,6 +36,8 @@ const MIB: u64 = 1 << 20;
 const SPARE: u64 = 96 * MIB;
 /// Bytes for each inode, `mke2fs`'s own default.
 const USUAL_INODE_RATIO: u64 = 16384;
+/// The largest number that `debugfs`'s `mknod` takes for either half of a device number.
+const MOST_BY_MKNOD: u32 = 65_535;
 /// `none` first: the list is all there is, whatever the version's defaults.
 const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,\
                         large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
@@ -58,19 +60,29 @@ pub(super) async fn make_ext4(tree: &StagedTree, image: &Path, scratch: &Path) -
     if !output.status.success() {
         return Err(with_space(failed(MKE2FS, image, &output)));
     }
-    let arguments: [OsString; 4] = ["-w".into(), "-f".into(), script.into(), image.into()];
-    let output = run(DEBUGFS, arguments, clock).await?;
-    // It ends with 0 whatever its commands did; what failed is on standard error, after the version.
-    let complaints: Vec<&[u8]> =
-        output.stderr.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"debugfs 1")).collect();
-    if !output.status.success() || !complaints.is_empty() {
-        let message = last_lines(&complaints.join(&b'\n'), 6);
-        let command = format!("{} {}", DEBUGFS.program, image.display());
-        return Err(with_space(ToolError::Failed { command, status: output.status, message }));
-    }
+    run_debugfs(&["-f".into(), script.into()], image, clock).await.map_err(with_space)?;
     check(image, Check::Optimise, clock).await?;
+    // The file system counts what was ever written to it, which depends on who imported it.
+    run_debugfs(&["-R".into(), "set_super_value kbytes_written 0".into()], image, clock)
+        .await
+        .map_err(with_space)?;
     check(image, Check::ReadOnly, clock).await?;
     Ok(())
+}
+
+/// Runs commands that change the image. `debugfs` ends with 0 whatever they did; what failed is on standard error,
+/// after the version.
+async fn run_debugfs(commands: &[OsString], image: &Path, clock: Option<i64>) -> Result<(), ToolError> {
+    let arguments = [&["-w".into()], commands, &[image.into()]].concat();
+    let output = run(DEBUGFS, arguments, clock).await?;
+    let is_complaint = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"debugfs 1");
+    let complaints: Vec<&[u8]> = output.stderr.split(|byte| *byte == b'\n').filter(is_complaint).collect();
+    if output.status.success() && complaints.is_empty() {
+        return Ok(());
+    }
+    let message = last_lines(&complaints.join(&b'\n'), 6);
+    let command = format!("{} {}", DEBUGFS.program, image.display());
+    Err(ToolError::Failed { command, status: output.status, message })
 }
 
 fn mke2fs_arguments(tree: &StagedTree, image: &Path, geometry: &Geometry) -> Vec<OsString> {
@@ -218,7 +230,16 @@ fn make_device(script: &mut Vec<u8>, path: &EntryPath, device: Device) {
     quote(script, &path.parent().unwrap_or(EntryPath::root()));
     script.extend_from_slice(b"\nmknod ");
     quote_bytes(script, path.name());
-    script.extend_from_slice(format!(" {letter} {major} {minor}\n").as_bytes());
+    let fits = major <= MOST_BY_MKNOD && minor <= MOST_BY_MKNOD;
+    let (made_major, made_minor) = if fits { (major, minor) } else { (0, 0) };
+    script.extend_from_slice(format!(" {letter} {made_major} {made_minor}\n").as_bytes());
+    if !fits {
+        // Linux's encoding of larger numbers, `new_encode_dev`, in the second word of the inode's block map.
+        let encoded = minor & 0xff | major << 8 | (minor & !0xff) << 12;
+        script.extend_from_slice(b"sif ");
+        quote(script, path);
+        script.extend_from_slice(format!(" block[1] {encoded}\n").as_bytes());
+    }
 }
 
 fn file_type(kind: &Kind) -> u32 {

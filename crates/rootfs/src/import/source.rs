@@ -62,7 +62,9 @@ impl SourceKind {
             return Err("is empty");
         }
         if start.starts_with(b"QFI\xfb") {
-            return Err("is a qcow2 disk, not a file system (`qemu-img convert` and the partition's offset help)");
+            return Err(
+                "is a qcow2 disk, not a file system (`qemu-img convert` and the partition's offset help)",
+            );
         }
         if start.starts_with(b"hsqs") {
             return Err("is a squashfs (`unsquashfs` makes a folder of it)");

@@ -23,6 +23,9 @@ use crate::space::Bytes;
 
 /// The longest target of a symbolic link, ext4's limit with blocks of 4 KiB.
 const LONGEST_TARGET: usize = 4095;
+/// Linux's device numbers have 12 and 20 bits.
+const LARGEST_MAJOR: u32 = 0xfff;
+const LARGEST_MINOR: u32 = 0xf_ffff;
 /// Bodies are read, and holes made, in pieces of this many bytes.
 const PIECE: usize = 64 << 10;
 
@@ -64,7 +67,10 @@ pub(super) enum Device {
 pub(super) enum Kind {
     Folder,
     /// A body of so many bytes, with so much of a checksum.
-    File { size: u64, checksum: u32 },
+    File {
+        size: u64,
+        checksum: u32,
+    },
     Symlink(Vec<u8>),
     Special(Device),
 }
@@ -94,11 +100,24 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    pub(super) fn new(folder: PathBuf, limits: Limits, source_date_epoch: Option<i64>) -> Result<Self, ImportError> {
-        DirBuilder::new().mode(0o700).create(&folder).map_err(|error| ImportError::write(&folder, 0, error))?;
-        let root = Inode { kind: Kind::Folder, attributes: Attributes { mode: 0o755, ..Attributes::default() } };
+    pub(super) fn new(
+        folder: PathBuf,
+        limits: Limits,
+        source_date_epoch: Option<i64>,
+    ) -> Result<Self, ImportError> {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| ImportError::write(&folder, 0, error))?;
+        let root =
+            Inode { kind: Kind::Folder, attributes: Attributes { mode: 0o755, ..Attributes::default() } };
         let paths = BTreeMap::from([(EntryPath::root(), 0)]);
-        Ok(Self { tree: StagedTree { folder, paths, inodes: vec![root], clock: 0 }, limits, bytes: 0, source_date_epoch })
+        Ok(Self {
+            tree: StagedTree { folder, paths, inodes: vec![root], clock: 0 },
+            limits,
+            bytes: 0,
+            source_date_epoch,
+        })
     }
 
     /// Bytes of all bodies so far.
@@ -163,17 +182,24 @@ impl Staging {
         target: &[u8],
     ) -> Result<(), ImportError> {
         if target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0) {
-            return Err(refuse(path, "the target of the link is empty, has a NUL, or is longer than 4095 bytes"));
+            return Err(refuse(
+                path,
+                "the target of the link is empty, has a NUL, or is longer than 4095 bytes",
+            ));
         }
         let real = self.make_room(path)?;
-        std::os::unix::fs::symlink(OsStr::from_bytes(target), &real).map_err(|error| self.write_error(&real, error))?;
+        std::os::unix::fs::symlink(OsStr::from_bytes(target), &real)
+            .map_err(|error| self.write_error(&real, error))?;
         self.insert(path, Kind::Symlink(target.to_vec()), attributes)
     }
 
     /// Adds another name of something that is there already.
     pub(super) fn add_hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), ImportError> {
         let Some(&index) = self.tree.paths.get(target) else {
-            return Err(refuse(path, &format!("it is a link to `{target}`, which is not in the archive before it")));
+            return Err(refuse(
+                path,
+                &format!("it is a link to `{target}`, which is not in the archive before it"),
+            ));
         };
         if path == target {
             return Ok(());
@@ -199,6 +225,14 @@ impl Staging {
         attributes: Attributes,
         device: Device,
     ) -> Result<(), ImportError> {
+        if let Device::Character { major, minor } | Device::Block { major, minor } = device
+            && (major > LARGEST_MAJOR || minor > LARGEST_MINOR)
+        {
+            return Err(refuse(
+                path,
+                &format!("its device number {major}:{minor} is larger than Linux knows"),
+            ));
+        }
         let real = self.make_room(path)?;
         if device == Device::Fifo {
             mknodat(CWD, &real, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
@@ -255,7 +289,10 @@ impl Staging {
             match self.tree.paths.get(&parent).map(|index| &self.tree.inodes[*index].kind) {
                 Some(Kind::Folder) => break,
                 Some(Kind::Symlink(_)) => {
-                    return Err(refuse(path, &format!("it would be written through the symbolic link `{parent}`")));
+                    return Err(refuse(
+                        path,
+                        &format!("it would be written through the symbolic link `{parent}`"),
+                    ));
                 }
                 Some(_) => return Err(refuse(path, &format!("`{parent}` is no folder"))),
                 None => next = parent.parent(),

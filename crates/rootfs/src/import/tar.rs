@@ -15,7 +15,7 @@ use ::tar::{Archive, Entry, EntryType};
 
 use super::entry_path::EntryPath;
 use super::source::Compression;
-use super::staging::{Attributes, Device, Staging, StagedTree, Xattr};
+use super::staging::{Attributes, Device, StagedTree, Staging, Xattr};
 use super::{Import, ImportError};
 use crate::cancel::CancelFlag;
 use crate::progress::{Progress, Stage, Unit, Update};
@@ -81,12 +81,14 @@ fn add<R: Read>(
             staging.add_file(&path, attributes, entry, bad_archive)
         }
         EntryType::Symlink => {
-            let target = entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?.into_owned();
+            let target =
+                entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?.into_owned();
             staging.add_symlink(&path, attributes, &target)
         }
         EntryType::Link => {
             let target = entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?;
-            let target = EntryPath::parse(&target).map_err(|reason| refuse(&format!("the file it links to: {reason}")))?;
+            let target = EntryPath::parse(&target)
+                .map_err(|reason| refuse(&format!("the file it links to: {reason}")))?;
             staging.add_hard_link(&path, &target)
         }
         EntryType::Fifo => staging.add_special(&path, attributes, Device::Fifo),
@@ -103,14 +105,19 @@ fn add<R: Read>(
             };
             staging.add_special(&path, attributes, device)
         }
-        other => Err(refuse(&format!("it is of the unknown type `{}`", char::from(other.as_byte()).escape_default()))),
+        other => Err(refuse(&format!(
+            "it is of the unknown type `{}`",
+            char::from(other.as_byte()).escape_default()
+        ))),
     }
 }
 
 fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
-    let number = |value: u64, what: &str| u32::try_from(value).map_err(|_| format!("its {what} {value} is too large"));
+    let number =
+        |value: u64, what: &str| u32::try_from(value).map_err(|_| format!("its {what} {value} is too large"));
     let header = entry.header();
-    let unreadable = |what: &'static str| move |error: io::Error| format!("its {what} cannot be read: {error}");
+    let unreadable =
+        |what: &'static str| move |error: io::Error| format!("its {what} cannot be read: {error}");
     let mut attributes = Attributes {
         uid: number(header.uid().map_err(unreadable("owner"))?, "owner")?,
         gid: number(header.gid().map_err(unreadable("group"))?, "group")?,
@@ -118,7 +125,9 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
         modified: i64::try_from(header.mtime().map_err(unreadable("time"))?).unwrap_or(i64::MAX),
         xattrs: Vec::new(),
     };
-    let Some(records) = entry.pax_extensions().map_err(unreadable("pax header"))? else { return Ok(attributes) };
+    let Some(records) = entry.pax_extensions().map_err(unreadable("pax header"))? else {
+        return Ok(attributes);
+    };
     for record in records {
         let record = record.map_err(unreadable("pax header"))?;
         if let Some(name) = record.key_bytes().strip_prefix(XATTR_PREFIX) {
@@ -128,9 +137,13 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
             // Seconds with a fraction, which is dropped: `1764000000.25`.
             let text = String::from_utf8_lossy(record.value_bytes()).into_owned();
             let whole = text.split('.').next().unwrap_or_default();
-            attributes.modified = whole.parse().map_err(|_| format!("its time `{}` is none", text.escape_debug()))?;
+            attributes.modified =
+                whole.parse().map_err(|_| format!("its time `{}` is none", text.escape_debug()))?;
         } else if record.key_bytes().starts_with(b"GNU.sparse.") {
-            return Err("it is sparse in the pax form: make the archive with `--format=gnu` or without --sparse".into());
+            return Err(
+                "it is sparse in the pax form: make the archive with `--format=gnu` or without --sparse"
+                    .into(),
+            );
         }
     }
     Ok(attributes)

@@ -14,7 +14,8 @@ pub struct Digest(String);
 
 impl Digest {
     pub(crate) fn from_digits(digits: &str) -> Option<Self> {
-        let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+        let is_hexadecimal =
+            digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
         (digits.len() == 64 && is_hexadecimal).then(|| Self(digits.to_owned()))
     }
 
@@ -39,7 +40,9 @@ impl TryFrom<String> for Digest {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.strip_prefix("sha256:").and_then(Self::from_digits).ok_or_else(|| format!("`{text}` is no digest"))
+        text.strip_prefix("sha256:")
+            .and_then(Self::from_digits)
+            .ok_or_else(|| format!("`{text}` is no digest"))
     }
 }
 

@@ -1,0 +1,13 @@
+//! The crate against the real e2fsprogs: what goes in is compared with what `debugfs` finds in the image.
+
+mod e2fsprogs {
+    mod building;
+    mod disks;
+    mod ext4_files;
+    mod folders;
+    mod hostile_tars;
+    mod init_rootfs;
+    mod stores;
+    mod support;
+    mod tars;
+}

@@ -1,0 +1,117 @@
+//! Building, with a stand-in for `mmdebstrap`: the real one needs a mirror and minutes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::{Entry, Lab, is_root, program, run_program, tar, write};
+
+/// The program with a `mmdebstrap` that is this script.
+fn with_stand_in(lab: &Lab, script: &str) -> Command {
+    let folder = lab.path("bin");
+    fs::create_dir_all(&folder).unwrap();
+    for stand_in in ["mmdebstrap", "newuidmap"] {
+        write(&folder.join(stand_in), format!("#!/bin/sh\n{script}\n").as_bytes());
+        fs::set_permissions(folder.join(stand_in), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(program());
+    command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()));
+    command.env("TAR", lab.path("tree.tar")).env("TMPDIR", lab.folder.path());
+    command.arg("build").arg(lab.path("store")).arg("vm");
+    command
+}
+
+/// An ordinary user without subordinate ids is told so before anything runs; these tests then have nothing to run.
+fn may_build() -> bool {
+    is_root() || fs::read_to_string("/etc/subuid").is_ok_and(|ids| !ids.is_empty())
+}
+
+fn assert_no_scratch(lab: &Lab) {
+    let left = fs::read_dir(lab.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = left.filter(|name| name.starts_with("dozlab-build-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_tar_that_is_built_becomes_the_image() {
+    let lab = Lab::new();
+    write(
+        &lab.path("tree.tar"),
+        &tar(&[
+            Entry::file("usr/lib/os-release", b"PRETTY_NAME=Stand-in\n"),
+            Entry::symlink("etc/os-release", "/usr/lib/os-release"),
+        ]),
+    );
+    // The stand-in sees what the real one would: the definition, where its hook can read it.
+    let script = "for each; do case $each in --customize-hook=*) hook=$each;; esac; done\n\
+                  script=$(echo \"$hook\" | cut -d\"'\" -f2)\n\
+                  test -x \"$script\" && test -r \"$(dirname \"$script\")/files/etc/motd\" || exit 9\n\
+                  case \"$*\" in *--include=bash,*) ;; *) exit 8;; esac\n\
+                  cat \"$TAR\"";
+    let (output, said) = run_program(&mut with_stand_in(&lab, script));
+    if !may_build() {
+        assert!(said.contains("no subordinate ids"), "{said}");
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    let record = lab.store.get("vm").unwrap();
+    assert_eq!((record.os_name.as_deref(), record.source.as_str()), (Some("Stand-in"), "Debian bookworm"));
+    assert_no_scratch(&lab);
+}
+
+#[test]
+fn a_failed_build_says_mmdebstrap_s_last_words() {
+    let lab = Lab::new();
+    let (output, said) = run_program(&mut with_stand_in(&lab, "echo E: the mirror is asleep >&2; exit 25"));
+    assert!(!output.status.success());
+    let expected = if may_build() { "the mirror is asleep" } else { "no subordinate ids" };
+    assert!(said.contains(expected), "{said}");
+    lab.assert_store_is_empty();
+    assert_no_scratch(&lab);
+}
+
+#[test]
+fn a_missing_mmdebstrap_names_its_package() {
+    // Only where the system has none in the folders that are always searched.
+    let lab = Lab::new();
+    let mut command = Command::new(program());
+    command.arg("build").arg(lab.path("store")).arg("vm").env("PATH", "/nonexistent");
+    let (_, said) = run_program(&mut command);
+    assert!(said.contains("`mmdebstrap` is not installed: run `apt-get install mmdebstrap`"), "{said}");
+}
+
+#[test]
+fn an_interrupted_build_ends_mmdebstrap_in_order_with_all_it_started() {
+    let lab = Lab::new();
+    let marks = lab.path("marks");
+    fs::create_dir(&marks).unwrap();
+    let script = format!(
+        "trap 'touch {0}/cleaned; exit 1' TERM\nsleep 300 & echo $! > {0}/pid\ntouch {0}/running\nwait",
+        marks.display()
+    );
+    let mut child = with_stand_in(&lab, &script).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !marks.join("running").exists() {
+        if child.try_wait().unwrap().is_some() {
+            assert!(!may_build(), "it ended before it ran anything");
+            return;
+        }
+        assert!(Instant::now() < deadline, "mmdebstrap was never started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(marks.join("cleaned").exists(), "it was killed before it could clean up");
+    let sleeper = fs::read_to_string(marks.join("pid")).unwrap();
+    let process = format!("/proc/{}/stat", sleeper.trim());
+    while fs::read_to_string(&process).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < deadline, "what it started still runs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lab.assert_store_is_empty();
+    assert_no_scratch(&lab);
+}
