@@ -39,10 +39,13 @@ const LOGIN_GRACE: Duration = Duration::from_secs(120);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_TRIES: usize = 4;
-/// What is buffered of a client's data in the kernel. The library grants channel windows by itself, so a window
-/// adjustment can sit behind this much input; it must stay well below the 2 MiB that clients offer as a window, or
-/// `cat` on a large file could wait for itself.
-const RECEIVE_BUFFER: usize = 256 * 1024;
+/// How much a client may send on a channel before it is read, in bytes. The library renews this window when data
+/// arrive, whether or not the process has read them, and stops reading the connection when too much waits. So that a
+/// client never stands still with it, the window must fit into [`RECEIVE_BUFFER`]; so that the window adjustments of
+/// the client's, which sit behind its data, arrive in time, it must be well below the 2 MiB that clients grant.
+const WINDOW: u32 = 256 * 1024;
+/// What the kernel buffers of a client's data, in bytes.
+const RECEIVE_BUFFER: usize = 2 * WINDOW as usize;
 
 /// What a server needs to know.
 #[derive(Clone)]
@@ -105,6 +108,7 @@ fn protocol_config(config: &ServerConfig) -> russh::server::Config {
         inactivity_timeout: None,
         keepalive_interval: Some(KEEPALIVE_INTERVAL),
         keepalive_max: KEEPALIVE_TRIES,
+        window_size: WINDOW,
         channel_buffer_size: 16,
         nodelay: true,
         ..russh::server::Config::default()
