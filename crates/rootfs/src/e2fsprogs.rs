@@ -96,14 +96,15 @@ pub(crate) async fn check(image: &Path, how: Check, clock: Option<i64>) -> Resul
     Ok(())
 }
 
-/// What `e2fsck(8)` says about an exit status, the gravest flag first.
+/// What `e2fsck(8)` says about an exit status, the gravest flag first. Errors come before trouble with the file: a
+/// check that gives up because it may not correct anything sets both.
 fn explain(code: i32) -> &'static str {
     const FLAGS: [(i32, &str); 8] = [
         (128, "a shared library is missing or it was killed: reinstall e2fsprogs, look for a lack of memory"),
         (32, "it was cancelled"),
         (16, "wrong usage: this e2fsprogs is too old, install Debian 12's or later"),
-        (8, "it could not read or write the file: look at the disk and the permissions"),
         (4, "errors were left uncorrected: make the image anew, or repair a copy of it by `e2fsck -f`"),
+        (8, "it could not read or write the file: look at the disk and the permissions"),
         (2, "errors were corrected, but the file is mounted on this machine: unmount it"),
         (1, "errors were corrected"),
         (0, "no errors"),
@@ -121,5 +122,6 @@ mod tests {
         assert_eq!(meanings.len(), 8);
         assert_eq!(explain(1 | 4), explain(4));
         assert_eq!(explain(8 | 2), explain(8));
+        assert_eq!(explain(8 | 4), explain(4));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a temporary folder
 //! as plain files of the calling user, and everything that such files cannot carry (owners, set-uid bits, devices,
-//! extended attributes) is kept beside them in memory ([`staging`]). Then `mke2fs -d` makes a file system of the
-//! folder, and one run of `debugfs` writes into it what was kept ([`make_ext4`]). So nothing is mounted, root is not
+//! extended attributes) is kept beside them in memory (`staging`). Then `mke2fs -d` makes a file system of the
+//! folder, and one run of `debugfs` writes into it what was kept (`make_ext4`). So nothing is mounted, root is not
 //! needed, and root is not used either: a hostile tar never gets to create a device or a set-uid file on this machine.
 //!
 //! The same input gives the same bytes. UUID and hash seed are derived from the tree, the file system's clock is

@@ -46,7 +46,8 @@ async fn resolve(image: &Path, path: &str) -> Result<Option<String>, ToolError> 
             resolved.pop();
             continue;
         }
-        let here = format!("/{}", [resolved.as_slice(), &[part.clone()]].concat().join("/"));
+        resolved.push(part);
+        let here = format!("/{}", resolved.join("/"));
         // A quote or a control character in a link would end the argument of debugfs's command.
         if here.contains(|each: char| each == '"' || each.is_control()) {
             return Ok(None);
@@ -56,10 +57,8 @@ async fn resolve(image: &Path, path: &str) -> Result<Option<String>, ToolError> 
         if !status.starts_with("Inode:") {
             return Ok(None);
         }
-        let Some(target) = link_target(&status) else {
-            resolved.push(part);
-            continue;
-        };
+        let Some(target) = link_target(&status) else { continue };
+        resolved.pop();
         links += 1;
         if links > MOST_LINKS {
             return Ok(None);

@@ -65,11 +65,12 @@ mod tests {
     use std::sync::Mutex;
 
     #[derive(Default)]
-    struct Seen(Mutex<Vec<(Stage, u64, Option<u64>, String)>>);
+    struct Seen(Mutex<Vec<String>>);
 
     impl Progress for Seen {
         fn update(&self, update: Update<'_>) {
-            self.0.lock().unwrap().push((update.stage, update.done, update.total, update.message.to_owned()));
+            let Update { stage, done, total, message, .. } = update;
+            self.0.lock().unwrap().push(format!("{stage}: {done} of {total:?}, {message}"));
         }
     }
 
@@ -92,9 +93,9 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (Stage::DownloadPackages, 1, None, "libc6".to_owned()),
-                (Stage::InstallPackages, 1, None, "libc6".to_owned()),
-                (Stage::InstallPackages, 2, Some(3), "vim".to_owned()),
+                "download packages: 1 of None, libc6",
+                "install packages: 1 of None, libc6",
+                "install packages: 2 of Some(3), vim",
             ]
         );
     }

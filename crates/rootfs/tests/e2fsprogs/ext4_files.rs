@@ -38,7 +38,7 @@ async fn a_file_that_is_cut_short_is_refused_with_both_lengths() {
 async fn a_damaged_file_system_is_refused_with_what_e2fsck_says() {
     let lab = Lab::new();
     let source = lab.ext4("source.ext4", 64);
-    tool("debugfs", &["-w", "-R", "freeb 0 100", source.to_str().unwrap()]);
+    tool("debugfs", &["-w", "-R", "clri <2>", source.to_str().unwrap()]);
     let error = lab.import("x", &source).await.unwrap_err();
     assert!(matches!(&error, ImportError::Damaged(failure) if failure.code & 4 != 0), "{error}");
     assert!(error.to_string().contains("errors were left uncorrected"), "{error}");
