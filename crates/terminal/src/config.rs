@@ -55,7 +55,7 @@ pub struct Config {
     /// A file whose modification time is set when the learner does something, if anybody wants to know.
     pub idle_file: Option<PathBuf>,
     /// How many terminals may be open at once, 32 by default.
-    pub max_terminals: usize,
+    pub max_terminals: u16,
 }
 
 /// How to reach and log in to the editor (code-server).
@@ -149,7 +149,11 @@ impl Config {
             vm_status_path: environment.value("VM_STATUS_PATH").map(PathBuf::from),
             expires_at: environment.expires_at()?,
             idle_file: environment.value("IDLE_FILE").map(PathBuf::from),
-            max_terminals: environment.parse_or("MAX_CONCURRENT_SESSIONS", 32, "a number of terminals")?,
+            max_terminals: environment.parse_or(
+                "MAX_CONCURRENT_SESSIONS",
+                32,
+                "a number of terminals below 65536",
+            )?,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! stands between a learner and a prompt is published as a [`Condition`]: the page shows it, `/ready` answers with it.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,8 @@ use crate::vm_watch::VmView;
 /// Pause after the first dial that failed; it doubles with each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Longest pause while somebody waits.
+/// Longest pause between two dials.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Pause while nobody waits: a VM that is not there need not be asked every second.
-const UNHURRIED_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long to wait, after a spare connection broke, for the supervisor's word on why: a VM that reboots closes its
 /// connections a moment before that word.
@@ -137,6 +135,7 @@ impl Dialler {
             metrics,
             incoming,
             waiting: VecDeque::new(),
+            boot: 0,
             boot_over: CancellationToken::new(),
             went_down: false,
             waiting_since: Instant::now(),
@@ -168,7 +167,9 @@ struct Dialling {
     metrics: Arc<Metrics>,
     incoming: mpsc::UnboundedReceiver<oneshot::Sender<Dialled>>,
     waiting: VecDeque<oneshot::Sender<Dialled>>,
-    /// Given to each connection of this boot.
+    /// The boot of the VM to which connections are made.
+    boot: u32,
+    /// Given to each connection of that boot.
     boot_over: CancellationToken,
     /// Whether the VM has been reached before, and was lost.
     went_down: bool,
@@ -180,54 +181,57 @@ impl Dialling {
     async fn run(&mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let boot = self.dialable_boot().await;
-            let Some(result) = self.dial_while(boot).await else { continue };
-            match result {
-                Ok(connection) => {
+            self.wait_for_boot().await;
+            match self.dial().await {
+                Some(Ok(connection)) => {
                     pause = FIRST_PAUSE;
                     self.reached();
-                    self.keep(connection, boot).await;
+                    self.keep(connection).await;
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     self.failed(&error);
-                    self.pause(&mut pause, boot).await;
+                    self.pause(&mut pause).await;
                 }
+                None => {}
             }
         }
     }
 
     /// Waits until the VM can be dialled, and says meanwhile how it is.
-    async fn dialable_boot(&mut self) -> u32 {
+    async fn wait_for_boot(&mut self) {
         loop {
             let view = self.view.borrow_and_update().clone();
             if let Some(boot) = view.dialable_boot() {
-                return boot;
+                self.boot = boot;
+                return;
             }
             self.lost(Condition::of_view(&view, self.went_down));
-            next_view(&mut self.view).await;
+            tokio::select! {
+                () = next_view(&mut self.view) => {}
+                Some(request) = self.incoming.recv() => self.take_in(request),
+            }
         }
     }
 
-    /// Dials; `None` when the VM meanwhile became another one.
-    async fn dial_while(&mut self, boot: u32) -> Option<Result<Connection, DialError>> {
-        let dialling = self.target.clone();
-        let mut attempt = std::pin::pin!(dial(&dialling));
+    /// Dials; `None` when this boot ended meanwhile.
+    async fn dial(&mut self) -> Option<Result<Connection, DialError>> {
+        let target = self.target.clone();
+        let mut attempt = pin!(dial(&target));
         loop {
             tokio::select! {
                 result = &mut attempt => return Some(result),
+                Some(request) = self.incoming.recv() => self.take_in(request),
                 () = next_view(&mut self.view) => {
-                    if self.view.borrow().dialable_boot() != Some(boot) {
-                        self.boot_is_over();
+                    if self.boot_has_ended() {
                         return None;
                     }
                 }
-                Some(request) = self.incoming.recv() => self.waiting.push_back(request),
             }
         }
     }
 
     /// Holds the connection until a terminal takes it or it is lost.
-    async fn keep(&mut self, connection: Connection, boot: u32) {
+    async fn keep(&mut self, connection: Connection) {
         let mut spare = Dialled { connection, boot_over: self.boot_over.clone() };
         loop {
             while let Some(request) = self.waiting.pop_front() {
@@ -237,15 +241,10 @@ impl Dialling {
                 }
             }
             tokio::select! {
-                Some(request) = self.incoming.recv() => self.waiting.push_back(request),
-                () = spare.connection.lost() => {
-                    drop(spare);
-                    self.confirm_loss(boot).await;
-                    return;
-                }
+                Some(request) = self.incoming.recv() => self.take_in(request),
+                () = spare.connection.lost() => return self.spare_was_lost().await,
                 () = next_view(&mut self.view) => {
-                    if self.view.borrow().dialable_boot() != Some(boot) {
-                        self.boot_is_over();
+                    if self.boot_has_ended() {
                         return;
                     }
                 }
@@ -253,25 +252,45 @@ impl Dialling {
         }
     }
 
+    /// If that was the VM going down, its supervisor says so within a moment.
+    async fn spare_was_lost(&mut self) {
+        let news = timeout(CONFIRMATION, next_view(&mut self.view)).await;
+        if news.is_ok() && self.boot_has_ended() {
+            return;
+        }
+        let condition = Condition::of_view(&self.view.borrow(), self.went_down);
+        self.lost(condition);
+    }
+
     /// Pauses before the next dial; somebody who begins to wait, or news of the VM, cuts it short.
-    async fn pause(&mut self, pause: &mut Duration, boot: u32) {
-        self.waiting.retain(|request| !request.is_closed());
-        let hurried = !self.waiting.is_empty() || *pause < LONGEST_PAUSE;
-        let duration = if hurried { *pause } else { UNHURRIED_PAUSE };
-        *pause = (*pause * 2).min(LONGEST_PAUSE);
+    async fn pause(&mut self, pause: &mut Duration) {
+        let duration = *pause;
+        *pause = (duration * 2).min(LONGEST_PAUSE);
         tokio::select! {
-            () = sleep(duration) => {}
-            Some(request) = self.incoming.recv() => {
-                self.waiting.push_back(request);
-                *pause = FIRST_PAUSE;
-            }
+            () = sleep(duration) => return,
+            Some(request) = self.incoming.recv() => self.take_in(request),
             () = next_view(&mut self.view) => {
-                if self.view.borrow().dialable_boot() != Some(boot) {
-                    self.boot_is_over();
-                }
-                *pause = FIRST_PAUSE;
+                self.boot_has_ended();
             }
         }
+        *pause = FIRST_PAUSE;
+    }
+
+    /// Whether the supervisor says that the boot to which connections were made is over; if so, whoever holds one is told.
+    fn boot_has_ended(&mut self) -> bool {
+        let view = self.view.borrow().clone();
+        if view.dialable_boot() == Some(self.boot) {
+            return false;
+        }
+        std::mem::take(&mut self.boot_over).cancel();
+        self.lost(Condition::of_view(&view, self.went_down));
+        true
+    }
+
+    /// Somebody waits for a connection. Who has gone meanwhile is forgotten.
+    fn take_in(&mut self, request: oneshot::Sender<Dialled>) {
+        self.waiting.retain(|request| !request.is_closed());
+        self.waiting.push_back(request);
     }
 
     fn reached(&mut self) {
@@ -295,20 +314,6 @@ impl Dialling {
         if *self.condition.borrow() != condition {
             warn!(%error, "cannot log in to the VM");
         }
-        self.lost(condition);
-    }
-
-    /// The spare connection broke. If that was the VM going down, its supervisor says so within a moment.
-    async fn confirm_loss(&mut self, boot: u32) {
-        let news = timeout(CONFIRMATION, next_view(&mut self.view)).await;
-        if news.is_ok() && self.view.borrow().dialable_boot() != Some(boot) {
-            self.boot_is_over();
-        }
-    }
-
-    fn boot_is_over(&mut self) {
-        std::mem::take(&mut self.boot_over).cancel();
-        let condition = Condition::of_view(&self.view.borrow(), self.went_down);
         self.lost(condition);
     }
 

@@ -60,7 +60,7 @@ impl Lab {
             editor: config.editor.map(Editor::new),
             metrics,
             activity: Activity::new(config.idle_file),
-            places: Arc::new(Semaphore::new(config.max_terminals)),
+            places: Arc::new(Semaphore::new(config.max_terminals.into())),
             shutdown,
         })
     }

@@ -2,15 +2,15 @@
 //!
 //! They are sent compressed to who takes that, and with a tag, so that a browser that has them already is told so.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-
-use std::sync::Arc;
+use axum::routing::{MethodRouter, get};
 
 use crate::lab::Lab;
 
@@ -31,7 +31,8 @@ pub(crate) struct File {
     gzip: &'static [u8],
 }
 
-macro_rules! file {
+/// A file, by its name in what the build made.
+macro_rules! page_file {
     ($name:literal, $content_type:literal) => {
         File {
             content_type: $content_type,
@@ -41,14 +42,14 @@ macro_rules! file {
     };
 }
 
-const TERMINAL_PAGE: File = file!("index.html", "text/html; charset=utf-8");
-const EDITOR_PAGE: File = file!("editor.html", "text/html; charset=utf-8");
+const TERMINAL_PAGE: File = page_file!("index.html", "text/html; charset=utf-8");
+const EDITOR_PAGE: File = page_file!("editor.html", "text/html; charset=utf-8");
 /// Shown, and loaded again and again by itself, while the editor does not answer yet.
-pub(crate) const EDITOR_STARTING_PAGE: File = file!("editor-starting.html", "text/html; charset=utf-8");
-const TERMINAL_SCRIPT: File = file!("terminal.js", "text/javascript; charset=utf-8");
-const TERMINAL_STYLE: File = file!("terminal.css", "text/css; charset=utf-8");
-const EDITOR_SCRIPT: File = file!("editor.js", "text/javascript; charset=utf-8");
-const ICON: File = file!("icon.svg", "image/svg+xml");
+pub(crate) const EDITOR_STARTING_PAGE: File = page_file!("editor-starting.html", "text/html; charset=utf-8");
+const TERMINAL_SCRIPT: File = page_file!("terminal.js", "text/javascript; charset=utf-8");
+const TERMINAL_STYLE: File = page_file!("terminal.css", "text/css; charset=utf-8");
+const EDITOR_SCRIPT: File = page_file!("editor.js", "text/javascript; charset=utf-8");
+const ICON: File = page_file!("icon.svg", "image/svg+xml");
 
 /// The routes of the page and its files.
 pub(crate) fn router() -> Router<Arc<Lab>> {
@@ -61,7 +62,7 @@ pub(crate) fn router() -> Router<Arc<Lab>> {
         .route("/assets/icon.svg", serve(ICON))
 }
 
-fn serve(file: File) -> axum::routing::MethodRouter<Arc<Lab>> {
+fn serve(file: File) -> MethodRouter<Arc<Lab>> {
     get(async move |headers: HeaderMap| file.answer(&headers))
 }
 

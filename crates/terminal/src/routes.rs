@@ -5,20 +5,21 @@
 //! strings nor headers are ever logged.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::access::Refusal;
 use crate::dialler::Condition;
@@ -30,6 +31,9 @@ use crate::{editor, ssh};
 
 /// Largest body of a request, in bytes: a login holds one secret.
 const MAX_BODY: usize = 4096;
+
+/// How long a request may take, its body and a login at the editor included.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How much a WebSocket reads at once, in bytes. The library's own default is eight times that, for each terminal.
 const WEBSOCKET_READ_BUFFER: usize = 16 * 1024;
@@ -52,6 +56,7 @@ pub(crate) fn router(lab: Arc<Lab>) -> Router {
         .route("/terminal/ws", get(json_terminal))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(within_deadline))
         .layer(map_response(async |mut response: Response| {
             let headers = response.headers_mut();
             headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
@@ -60,6 +65,12 @@ pub(crate) fn router(lab: Arc<Lab>) -> Router {
             response
         }))
         .with_state(lab)
+}
+
+/// A client that sends its request too slowly is let go. A WebSocket is answered at once, and lives on beyond that.
+async fn within_deadline(request: Request, next: Next) -> Response {
+    let timed_out = |_| error(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+    timeout(REQUEST_DEADLINE, next.run(request)).await.unwrap_or_else(timed_out)
 }
 
 /// An answer that says what is wrong.

@@ -55,7 +55,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     info!(session = config.session_id, %address, vm = %config.vm_address, "serving the terminal");
-    let max_terminals = u32::try_from(config.max_terminals).unwrap_or(u32::MAX);
+    let max_terminals = config.max_terminals;
     // Everything below ends with the session, also when the caller drops this future.
     let session = shutdown.child_token();
     let _end_with_us = session.clone().drop_guard();
@@ -69,7 +69,7 @@ pub async fn serve(
     let all_ended = async {
         while connections.join_next().await.is_some() {}
         // A terminal's connection left HTTP behind; its place is free when it is over.
-        let _ = lab.places.acquire_many(max_terminals).await;
+        let _ = lab.places.acquire_many(max_terminals.into()).await;
     };
     if timeout(FAREWELL, all_ended).await.is_err() {
         warn!("some clients did not go when the session ended");

@@ -168,6 +168,12 @@ async fn connect_and_log_in(target: &Target) -> Result<Connection, DialError> {
     let key = PrivateKeyWithHashAlg::new(Arc::clone(&target.private_key), None);
     match handle.authenticate_publickey(&target.user, key).await? {
         AuthResult::Success => {}
+        // This is how russh tells that the connection broke meanwhile.
+        AuthResult::Failure { remaining_methods, .. }
+            if remaining_methods.is_empty() && handle.is_closed() =>
+        {
+            return Err(DialError::Protocol(russh::Error::Disconnect));
+        }
         AuthResult::Failure { .. } => return Err(DialError::LoginRefused { user: target.user.clone() }),
     }
     let channel = handle.channel_open_session().await?;

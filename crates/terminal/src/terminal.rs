@@ -3,7 +3,8 @@
 //! What the client sends is read all the time, into a bounded queue of input; so acknowledgements and changes of size
 //! pass even while the shell takes no input. What the shell writes is sent as fast as the client takes it: a client of our
 //! protocol acknowledges what it has shown, and is sent nothing while more than [`UNACKNOWLEDGED_LIMIT`] is on its way;
-//! an old client is held back by its socket alone. Behind both stands the [SSH connection](crate::ssh), which stops
+//! an old client is held back by its socket alone. So is a client whose input fills the queue: its acknowledgements are
+//! stuck behind that input, and a shell that waits for its output to be taken would never read it. Behind both stands the [SSH connection](crate::ssh), which stops
 //! reading from the VM meanwhile.
 //!
 //! The WebSocket outlives the shell's connection: when the VM goes down the client is told so, and gets a new shell when
@@ -18,7 +19,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tracing::{debug, info};
@@ -106,6 +107,7 @@ pub(crate) async fn run(socket: WebSocket, protocol: Protocol, size: TerminalSiz
     let native = client.protocol.has_acknowledgements();
     let desk = Desk {
         input: ByteQueue::new(INPUT_CAPACITY),
+        input_is_stuck: watch::Sender::new(false),
         size: watch::Sender::new(size),
         unacknowledged: Tally::new(),
         typed: Tally::new(),
@@ -124,12 +126,25 @@ pub(crate) async fn run(socket: WebSocket, protocol: Protocol, size: TerminalSiz
 struct Desk {
     /// What the learner typed and the shell has not taken.
     input: ByteQueue,
+    /// Whether the queue of input is full, so that nothing else is read from the client.
+    input_is_stuck: watch::Sender<bool>,
     /// The size of the client's window.
     size: watch::Sender<TerminalSize>,
     /// Bytes of output that are on their way to the client.
     unacknowledged: Tally,
     /// Bytes of input that the shell took and the client was not told about.
     typed: Tally,
+}
+
+impl Desk {
+    /// Waits until a client that acknowledges may be sent more.
+    async fn may_send(&self) {
+        let mut input_is_stuck = self.input_is_stuck.subscribe();
+        tokio::select! {
+            () = self.unacknowledged.below(UNACKNOWLEDGED_LIMIT) => {}
+            Ok(_) = input_is_stuck.wait_for(|stuck| *stuck) => {}
+        }
+    }
 }
 
 /// The sending half of the WebSocket, in the client's protocol.
@@ -188,7 +203,11 @@ async fn read_client(stream: &mut SplitStream<WebSocket>, native: bool, desk: &D
         };
         match from_client(native, message) {
             Ok(Some(FromClient::Input(bytes))) => {
-                desk.input.room().await;
+                if desk.input.room().now_or_never().is_none() {
+                    desk.input_is_stuck.send_replace(true);
+                    desk.input.room().await;
+                    desk.input_is_stuck.send_replace(false);
+                }
                 lab.metrics.typed(bytes.len());
                 lab.activity.note();
                 desk.input.push(&bytes);
@@ -302,7 +321,7 @@ async fn show_output(client: &mut Client, shell: &Shell, desk: &Desk, lab: &Lab)
     loop {
         let output = async {
             if client.protocol.has_acknowledgements() {
-                desk.unacknowledged.below(UNACKNOWLEDGED_LIMIT).await;
+                desk.may_send().await;
             }
             shell.output(OUTPUT_FRAME).await
         };

@@ -12,6 +12,7 @@ use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 /// A line of 64 bytes, of which a flood consists.
@@ -36,6 +37,7 @@ struct Counts {
     connections: AtomicU32,
     shells: AtomicU32,
     flooded: AtomicU64,
+    interrupts: AtomicU32,
 }
 
 struct Boot {
@@ -116,6 +118,11 @@ impl Vm {
     /// How many shells were started, over all boots.
     pub(crate) fn shells(&self) -> u32 {
         self.counts.shells.load(Ordering::SeqCst)
+    }
+
+    /// How many floods were interrupted.
+    pub(crate) fn interrupts(&self) -> u32 {
+        self.counts.interrupts.load(Ordering::SeqCst)
     }
 
     /// How many bytes of floods were taken from the shells that wrote them.
@@ -210,6 +217,7 @@ impl Handler for Client {
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
         let (read, write) = self.channel.take().unwrap().split();
+        let read = read_ahead(read);
         self.counts.shells.fetch_add(1, Ordering::SeqCst);
         let counts = Arc::clone(&self.counts);
         let shell = Shell { read, write, handle: session.handle(), id, counts, size: self.size };
@@ -219,8 +227,20 @@ impl Handler for Client {
     }
 }
 
+/// Reads all that comes, whether the shell wants it or not: a server whose shell does not read while it writes hears no
+/// word of new window for what it writes.
+fn read_ahead(mut read: ChannelReadHalf) -> UnboundedReceiver<ChannelMsg> {
+    let (sender, receiver) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(message) = read.wait().await {
+            let _ = sender.send(message);
+        }
+    });
+    receiver
+}
+
 struct Shell {
-    read: ChannelReadHalf,
+    read: UnboundedReceiver<ChannelMsg>,
     write: ChannelWriteHalf<Msg>,
     handle: russh::server::Handle,
     id: ChannelId,
@@ -232,7 +252,7 @@ impl Shell {
     async fn run(mut self, boot: u32) {
         self.say(&format!("boot {boot}\r\n$ ")).await;
         let mut line = Vec::new();
-        while let Some(message) = self.read.wait().await {
+        while let Some(message) = self.read.recv().await {
             match message {
                 ChannelMsg::Data { data } => {
                     for byte in data {
@@ -287,25 +307,25 @@ impl Shell {
         std::ops::ControlFlow::Continue(())
     }
 
-    /// Writes until Ctrl-C, as a terminal's driver would let it: what the shell is sent is read all the time.
+    /// Writes until Ctrl-C. A write that was begun is finished: russh counts its bytes as sent from its beginning.
     async fn flood(&mut self) {
         let chunk = FLOOD_LINE.repeat(64);
-        loop {
-            tokio::select! {
-                biased;
-                message = self.read.wait() => match message {
-                    Some(ChannelMsg::Data { data }) if data.contains(&3) => break,
-                    Some(_) => {}
-                    None => return,
-                },
-                sent = self.write.data_bytes(chunk.clone()) => {
-                    if sent.is_err() {
-                        return;
-                    }
-                    self.counts.flooded.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+        let interrupted = CancellationToken::new();
+        let writing = async {
+            while !interrupted.is_cancelled() && self.write.data_bytes(chunk.clone()).await.is_ok() {
+                self.counts.flooded.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+            }
+        };
+        let listening = async {
+            while let Some(message) = self.read.recv().await {
+                if matches!(message, ChannelMsg::Data { data } if data.contains(&3)) {
+                    break;
                 }
             }
-        }
+            self.counts.interrupts.fetch_add(1, Ordering::SeqCst);
+            interrupted.cancel();
+        };
+        tokio::join!(writing, listening);
         self.say("^C\r\n$ ").await;
     }
 

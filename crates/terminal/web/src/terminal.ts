@@ -107,7 +107,9 @@ function showTimeLeft(expiresAt: number): void {
   if (elements.timeLeft.textContent !== text) {
     elements.timeLeft.textContent = text;
   }
-  elements.timeLeft.classList.toggle("soon", seconds < SOON_SECONDS);
+  const soon = seconds < SOON_SECONDS;
+  elements.timeLeft.classList.toggle("soon", soon);
+  elements.timeLeft.ariaLive = soon ? "polite" : "off";
   elements.timeLeft.hidden = false;
 }
 

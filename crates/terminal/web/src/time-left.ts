@@ -3,13 +3,13 @@
 /** Below this the learner is warned. */
 export const SOON_SECONDS = 5 * 60;
 
-/** `1 h 05 min left`, `4 min left`, `50 s left`, `ended`. */
+/** `1 h 05 min left`, `4 min left`, `50 s left`, `ended`. The last minute goes in tens, as it is read aloud. */
 export function describeTimeLeft(seconds: number): string {
   if (seconds <= 0) {
     return "ended";
   }
   if (seconds < 60) {
-    return `${Math.ceil(seconds)} s left`;
+    return `${Math.ceil(seconds / 10) * 10} s left`;
   }
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) {

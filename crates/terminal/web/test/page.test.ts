@@ -113,6 +113,7 @@ test("the time left is told in the unit that matters", () => {
   assert.equal(describeTimeLeft(3 * 3600 + 5 * 60 + 59), "3 h 05 min left");
   assert.equal(describeTimeLeft(3599), "59 min left");
   assert.equal(describeTimeLeft(59.2), "60 s left");
+  assert.equal(describeTimeLeft(12), "20 s left");
   assert.equal(describeTimeLeft(0), "ended");
   assert.equal(describeTimeLeft(-5), "ended");
 });
