@@ -18,6 +18,8 @@ pub mod egress;
 pub mod namespace;
 pub mod relay;
 mod ruleset;
+mod setup;
 
 pub use config::{NetworkConfig, NetworkConfigError};
 pub use egress::EgressFilter;
+pub use setup::{Mode, NetworkSetup, SetupError};

@@ -1,0 +1,68 @@
+//! Installs code-server from the npm registry.
+//!
+//! `npm install code-server` alone fails where the prebuilt native modules of VS Code cannot be downloaded, so the
+//! modules are built here, by a script that is embedded in this program. It needs a compiler and a few headers, and takes
+//! one to three minutes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use dozlab_process::{Tool, last_lines};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{EditorError, EditorProgram};
+
+const SCRIPT: &str = include_str!("install-code-server.sh");
+const BASH: Tool = Tool { program: "bash", package: "bash" };
+
+/// What the script calls.
+const NEEDED: [Tool; 6] = [
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
+    Tool { program: "g++", package: "g++" },
+    Tool { program: "make", package: "make" },
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "rg", package: "ripgrep" },
+];
+
+/// The program of an installation that is complete.
+pub(super) fn installed(folder: &Path) -> Option<PathBuf> {
+    let entry = folder.join("node_modules/code-server/out/node/entry.js");
+    (folder.join(".installed").exists() && entry.exists()).then_some(entry)
+}
+
+/// Installs code-server into a folder, unless it is there already. `progress` is told what is being done. Dropping the
+/// future ends the installation; the next one goes on from what is there.
+///
+/// # Errors
+/// [`EditorError::Install`], with what is missing or the script's last words.
+pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorProgram, EditorError> {
+    let failed = |reason: String| EditorError::Install { folder: folder.to_owned(), reason };
+    if let Some(entry) = installed(folder) {
+        return Ok(EditorProgram::at(entry));
+    }
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package).collect();
+    if !missing.is_empty() {
+        return Err(failed(format!("run `apt-get install {}` first", missing.join(" "))));
+    }
+    std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    let mut command = BASH.command().map_err(|error| failed(error.to_string()))?;
+    command.args(["-c", SCRIPT, "install-code-server"]).arg(folder);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        progress(&line);
+    }
+    let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
+    match installed(folder) {
+        Some(entry) if status.success() => Ok(EditorProgram::at(entry)),
+        _ => {
+            let log = folder.join("install.log");
+            let said = last_lines(&std::fs::read(&log).unwrap_or_default(), 6);
+            Err(failed(format!("{status}; {} ends:\n{said}", log.display())))
+        }
+    }
+}
