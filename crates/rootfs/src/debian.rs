@@ -2,8 +2,12 @@
 //!
 //! An image is a definition: a list of packages, files that are laid over the tree, and a script that does the rest.
 //! `mmdebstrap` makes a tar of it in a minute or two, which is then imported like any other tar. Nothing is
-//! configured on this machine: as root it works in a mount namespace of its own, as an ordinary user in a user
-//! namespace, for which the user needs subordinate ids (`/etc/subuid`) and the package `uidmap`.
+//! configured on this machine: as root it works in mount and process namespaces of its own, as an ordinary user in a
+//! user namespace, for which the user needs subordinate ids (`/etc/subuid`) and the package `uidmap`.
+//!
+//! A build that is dropped ends `mmdebstrap` in order. Where this program is killed, root's build dies with it, and its
+//! tree is swept with the store's temporary folders; an ordinary user's `mmdebstrap` is told to end, and removes its
+//! tree itself once it has the packages in place.
 //!
 //! The definition of the `vm` image is in this crate's folder `images/vm`, and embedded in the program.
 
@@ -30,6 +34,8 @@ mod packages;
 use packages::PackageCount;
 
 const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
+/// Not `mmdebstrap`'s own namespaces: as root it mounts in ours, and leaves the mounts when it is killed.
+const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
 const NEWUIDMAP: Tool = Tool { program: "newuidmap", package: "uidmap" };
 
 /// Debian 12, the stable release that the `vm` image is made of.
@@ -61,6 +67,10 @@ pub const VM: Definition = Definition {
         ("etc/profile.d/lab-locale.sh", include_str!("../images/vm/files/etc/profile.d/lab-locale.sh")),
         ("etc/ssh/sshd_config.d/lab.conf", include_str!("../images/vm/files/etc/ssh/sshd_config.d/lab.conf")),
         ("etc/sudoers.d/lab", include_str!("../images/vm/files/etc/sudoers.d/lab")),
+        (
+            "etc/systemd/journald.conf.d/lab.conf",
+            include_str!("../images/vm/files/etc/systemd/journald.conf.d/lab.conf"),
+        ),
         (
             "etc/systemd/system/ssh.service.d/lab.conf",
             include_str!("../images/vm/files/etc/systemd/system/ssh.service.d/lab.conf"),
@@ -144,17 +154,21 @@ pub async fn build(
     progress: Arc<dyn Progress>,
 ) -> Result<ImageRecord, BuildError> {
     name.parse::<ImageName>()?;
-    let mut command = MMDEBSTRAP.command()?;
     let is_root = rustix::process::geteuid().is_root();
+    let mut command = if is_root { contained_mmdebstrap()? } else { MMDEBSTRAP.command()? };
     if !is_root {
         check_subordinate_ids()?;
+        // Not SIGKILL, after which it would leave its tree.
+        bind_to_parent(&mut command, Signal::TERM);
     }
     let workspace = store.workspace()?;
     space::ensure(workspace.path(), USUAL_SPACE).map_err(ImportError::from)?;
     let tar = workspace.join("tree.tar");
     let tar_file =
         File::create_new(&tar).map_err(|source| BuildError::Write { path: tar.clone(), source })?;
-    let scratch = Scratch::create(definition)?;
+    // In a user namespace `mmdebstrap` is another user, who cannot enter the store.
+    let temporary = if is_root { workspace.path().to_owned() } else { std::env::temp_dir() };
+    let scratch = Scratch::create(definition, &temporary)?;
 
     command.args(["--variant=minbase", "--format=tar", "--verbose"]);
     command.arg(if is_root { "--mode=root" } else { "--mode=unshare" });
@@ -183,9 +197,17 @@ pub async fn build(
     Ok(store.import(name, &tar, import, progress).await?)
 }
 
+/// `mmdebstrap` in a mount and a process namespace, which end with the process that we start, however that ends.
+fn contained_mmdebstrap() -> Result<Command, ToolError> {
+    let Tool { program, package } = MMDEBSTRAP;
+    let mmdebstrap = MMDEBSTRAP.find().ok_or(ToolError::Missing { program, package })?;
+    let mut command = UNSHARE.command()?;
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(mmdebstrap);
+    Ok(command)
+}
+
 async fn run(mut command: Command, suite: &str, progress: &dyn Progress) -> Result<(), BuildError> {
     let cannot_run = |source| ToolError::Run { program: MMDEBSTRAP.program, source };
-    bind_to_parent(&mut command, Signal::TERM);
     // Ended by its guard, in order: SIGKILL would leave its temporary tree.
     command.kill_on_drop(false);
     let mut bootstrap = EndedInOrder(command.spawn().map_err(cannot_run)?);
@@ -230,16 +252,16 @@ impl Drop for EndedInOrder {
     }
 }
 
-/// The script, its files, and `mmdebstrap`'s temporary tree. In the system's temporary folder, and open to all: in a
-/// user namespace `mmdebstrap` is another user, who cannot enter the store. Nothing in it is secret.
+/// The script, its files, and `mmdebstrap`'s temporary tree. Open to all who can enter its parent; nothing in it is
+/// secret.
 struct Scratch {
     folder: tempfile::TempDir,
 }
 
 impl Scratch {
-    fn create(definition: &Definition) -> Result<Self, BuildError> {
-        let folder = tempfile::Builder::new().prefix("dozlab-build-").tempdir();
-        let folder = folder.map_err(|source| BuildError::Write { path: std::env::temp_dir(), source })?;
+    fn create(definition: &Definition, parent: &Path) -> Result<Self, BuildError> {
+        let folder = tempfile::Builder::new().prefix("dozlab-build-").tempdir_in(parent);
+        let folder = folder.map_err(|source| BuildError::Write { path: parent.to_owned(), source })?;
         let scratch = Self { folder };
         scratch
             .write(definition)

@@ -47,9 +47,13 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
+        // Not worth an error: it is in nobody's way. A program that was just killed may still be writing there, and the
+        // next sweep has it.
         match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => tracing::info!(folder = %path.display(), "removed what an interrupted import left"),
+            Ok(()) => tracing::info!(folder = %path.display(), "removed what an interrupted import left"),
+            Err(error) => {
+                tracing::warn!(folder = %path.display(), %error, "cannot remove what an import left")
+            }
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use super::support::{Entry, Lab, program, run_program, tar, write};
 async fn images_are_found_by_name_and_by_the_beginning_of_their_digest() {
     let lab = Lab::new();
     let record = lab.import("one", &lab.ext4("one.ext4", 16)).await.unwrap();
-    assert_eq!(lab.store.list().unwrap(), [record.clone()]);
+    assert_eq!(lab.store.list().unwrap(), std::slice::from_ref(&record));
     assert_eq!(lab.store.get("one").unwrap(), record);
     let digest = record.digest.to_string();
     assert_eq!(lab.store.get(&digest).unwrap(), record);
