@@ -1,0 +1,106 @@
+//! One thin file a subcommand: flags in, a library called, a result out.
+
+mod containers;
+mod doctor;
+mod editor;
+mod gc;
+mod image;
+mod kernel;
+mod logs;
+mod ls;
+mod signals;
+mod ssh;
+mod stop;
+mod supervise;
+mod up;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+use crate::output::colour_on_stderr;
+
+/// What a subcommand returns: its exit code, or an error to show.
+pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Runs the command, shows its error, and returns the exit code: 0 for success, 1 for failure, 2 for a command line that
+/// makes no sense, 130 for an interrupted start; `exec` and `ssh` return what the command returned.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    start_logging(&cli);
+    // One thread is enough for each of these, and keeps their memory small.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    outcome.unwrap_or_else(|error| {
+        let (red, plain) = if colour_on_stderr() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        eprintln!("{red}error:{plain} {error}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Up(flags) => up::run(*flags).await,
+        Command::Ls(output) => ls::run(output.output),
+        Command::Ssh(flags) => ssh::shell(&flags),
+        Command::Exec(flags) => ssh::exec(&flags),
+        Command::Logs(flags) => logs::run(&flags).await,
+        Command::Stop(names) => stop::run(&names, dozlab_local::StopKind::Keep).await,
+        Command::Rm(names) => stop::run(&names, dozlab_local::StopKind::Remove).await,
+        Command::Gc(output) => gc::run(output.output).await,
+        Command::Doctor(flags) => doctor::run(&flags).await,
+        Command::Image(image) => image::run(image).await,
+        Command::Kernel(kernel) => kernel::run(kernel).await,
+        Command::Editor(editor) => editor::run(editor).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "dozlab", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::InitRootfs => containers::init_rootfs().await,
+        Command::NetworkSetup => containers::network_setup().await,
+        Command::Vm => containers::vm().await,
+        Command::Terminal => containers::terminal().await,
+        Command::Supervise { name } => supervise::run(&name).await,
+    }
+}
+
+/// Logs go to standard error. Containers and supervisors say what they do; commands for a person only what is wrong.
+fn start_logging(cli: &Cli) {
+    let is_service = matches!(
+        cli.command,
+        Command::InitRootfs
+            | Command::NetworkSetup
+            | Command::Vm
+            | Command::Terminal
+            | Command::Supervise { .. }
+    );
+    let level = match (cli.verbose, is_service) {
+        (0, false) => "warn",
+        (0, true) | (1, _) => "info",
+        (2, _) => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        logs.json().init();
+    } else {
+        logs.with_ansi(colour_on_stderr()).init();
+    }
+}
+
+/// A variable of the environment, for the settings of containers.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The user's folders.
+fn folders() -> Result<dozlab_local::Folders, dozlab_local::FoldersError> {
+    dozlab_local::Folders::from_env(variable)
+}

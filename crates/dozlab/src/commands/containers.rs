@@ -1,0 +1,90 @@
+//! The lab pod's containers. Their settings come from the environment, as a container's do.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use dozlab_network::NetworkSetup;
+use dozlab_rootfs::init_rootfs::InitRootfs;
+use dozlab_terminal::Config;
+use dozlab_vm::probe::{HypervisorKind, Prober};
+use dozlab_vm::supervisor::Request;
+use dozlab_vm::{
+    Accelerator, Firecracker, Hypervisor, Machine, Outcome as VmOutcome, Qemu, Settings, Supervisor,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Outcome, signals, variable};
+use crate::progress::Screen;
+
+pub(super) async fn init_rootfs() -> Outcome {
+    let init = InitRootfs::from_env(variable)?;
+    init.run(Arc::new(Screen::new())).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn network_setup() -> Outcome {
+    NetworkSetup::from_env(variable)?.run().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn vm() -> Outcome {
+    let settings = Settings::from_env(variable)?;
+    let kernel = settings.read_kernel()?;
+    let machine = settings.prepare(&kernel)?;
+    let (sender, requests) = watch::channel(Request::Run);
+    tokio::spawn(async move {
+        loop {
+            let Ok(in_order) = signals::terminated().await else { return };
+            sender.send_replace(if in_order { Request::Stop } else { Request::Kill });
+        }
+    });
+    let user_network = settings.ssh_forward.is_some();
+    let prober = Prober::new(&kernel, &settings.cache_folder, false);
+    let kind = match settings.hypervisor {
+        // Somebody has chosen already.
+        dozlab_vm::Choice::Only(kind) => kind,
+        choice => prober.choose(choice, user_network).await?,
+    };
+    let outcome = match kind {
+        HypervisorKind::Firecracker => supervise(Firecracker::new()?, machine, settings, requests).await,
+        HypervisorKind::QemuKvm => supervise(Qemu::new(Accelerator::Kvm)?, machine, settings, requests).await,
+        HypervisorKind::QemuTcg => supervise(Qemu::new(Accelerator::Tcg)?, machine, settings, requests).await,
+    }?;
+    match outcome {
+        VmOutcome::Stopped { .. } => Ok(ExitCode::SUCCESS),
+        VmOutcome::Failed { reason } => Err(reason.into()),
+    }
+}
+
+async fn supervise<H: Hypervisor>(
+    hypervisor: H,
+    machine: Machine,
+    settings: Settings,
+    requests: watch::Receiver<Request>,
+) -> Result<VmOutcome, dozlab_vm::SupervisorError> {
+    let supervisor = Supervisor {
+        hypervisor,
+        machine,
+        console_log: settings.console_log,
+        status: settings.status,
+        grace: settings.grace,
+    };
+    supervisor.run(requests).await
+}
+
+pub(super) async fn terminal() -> Outcome {
+    let config = Config::from_env(variable)?;
+    let address = config.listen;
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener =
+        listener.map_err(|error| format!("cannot listen on {address}: {error}; set HOST and PORT"))?;
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        let _ = signals::terminated().await;
+        asked.cancel();
+    });
+    dozlab_terminal::serve(config, listener, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}

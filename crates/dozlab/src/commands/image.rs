@@ -1,0 +1,114 @@
+//! `dozlab image`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use dozlab_rootfs::debian::{self, BuildOptions};
+use dozlab_rootfs::import::ImportOptions;
+use dozlab_rootfs::store::RemovedBlob;
+use dozlab_rootfs::{ImageRecord, Store};
+
+use super::{Outcome, folders, variable};
+use crate::cli::{Format, Image};
+use crate::output::{self, ago, bytes, line, table};
+use crate::progress::Screen;
+
+pub(super) async fn run(command: Image) -> Outcome {
+    let store = Store::open(&folders()?.images())?;
+    let screen = Screen::new();
+    let interrupted = tokio::signal::ctrl_c();
+    let done = async {
+        match command {
+            Image::Import { source, name, output } => {
+                let name = name.unwrap_or_else(|| name_of(&source));
+                let options = ImportOptions::from_env(variable);
+                let record = store.import(&name, &source, options, Arc::new(screen.clone())).await;
+                screen.clear();
+                show(&record?, output.output);
+            }
+            Image::Build { name, suite, mirror, output } => {
+                if name != "vm" {
+                    return Err(format!("there is no definition of an image `{name}`: there is `vm`").into());
+                }
+                let import = ImportOptions::from_env(variable);
+                let options = BuildOptions { suite, mirror, import };
+                let record =
+                    debian::build(&store, &name, &debian::VM, options, Arc::new(screen.clone())).await;
+                screen.clear();
+                show(&record?, output.output);
+            }
+            Image::Ls(flags) => list(&store, flags.output)?,
+            Image::Rm { name } => {
+                let removed = store.remove(&name)?;
+                line(&match removed.blob {
+                    RemovedBlob::Freed(count) => format!("removed {name}; {} are free again", bytes(count)),
+                    RemovedBlob::StillNamed(names) => {
+                        format!("removed {name}; the image is still called {}", names.join(", "))
+                    }
+                    RemovedBlob::InUse => {
+                        format!("removed {name}; the image goes when nobody reads it any more")
+                    }
+                });
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    };
+    // Dropping the work ends its programs and removes its files.
+    tokio::select! {
+        outcome = done => outcome,
+        _ = interrupted => {
+            screen.clear();
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+/// A file's name without the endings that say what kind of file it is.
+fn name_of(source: &Path) -> String {
+    let mut name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for ending in [".zst", ".gz", ".xz", ".tar", ".tgz", ".ext4", ".img"] {
+        if let Some(shorter) = name.strip_suffix(ending) {
+            name = shorter.to_owned();
+        }
+    }
+    name
+}
+
+fn show(record: &ImageRecord, format: Format) {
+    output::print(format, record, || {
+        line(&format!("{}  {}  {}", record.name, bytes(record.stored), record.digest));
+    });
+}
+
+fn list(store: &Store, format: Format) -> Result<(), Box<dyn std::error::Error>> {
+    let images = store.list()?;
+    output::print(format, &images, || {
+        let rows: Vec<_> = images
+            .iter()
+            .map(|image| {
+                vec![
+                    image.name.to_string(),
+                    bytes(image.stored),
+                    image.user.clone(),
+                    ago(image.created * 1000),
+                    image.os_name.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        table(&["NAME", "ON DISK", "USER", "AGE", "SYSTEM"], &rows);
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_name_comes_from_its_file() {
+        for (file, name) in [("a/rootfs.tar.zst", "rootfs"), ("lab.ext4", "lab"), ("folder", "folder")] {
+            assert_eq!(name_of(Path::new(file)), name);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `dozlab up`: starts a lab, in the foreground or in the background.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use dozlab_local::{
+    EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd, SessionFolder,
+    SessionFolderError, SessionRecord, SessionState, Stage, Supervisor, Watcher, create, prepare,
+};
+use dozlab_process::Identity;
+use dozlab_session::duration::TimeLimit;
+use dozlab_session::plan::PlanRequest;
+use serde::Serialize;
+
+use super::{Outcome, folders, signals};
+use crate::cli::{Format, NetworkKind, Up};
+use crate::output::{self, line};
+use crate::progress::Screen;
+
+/// The exit code after Ctrl-C: 128 and the signal's number, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// How often a lab in the background is looked at until it has a prompt.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How to reach a lab, for a script.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Access {
+    name: String,
+    terminal: String,
+    editor: Option<String>,
+    token: String,
+    editor_password: Option<String>,
+    ssh: SshAccess,
+    /// Milliseconds that each stage took.
+    stages: BTreeMap<Stage, u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SshAccess {
+    host: String,
+    port: u16,
+    user: String,
+    identity_file: PathBuf,
+    known_hosts: PathBuf,
+}
+
+impl Access {
+    /// The secret is in the links' fragments, which browsers do not send and servers do not log.
+    fn of(folder: &SessionFolder, record: &SessionRecord) -> Result<Self, SessionFolderError> {
+        let (token, ssh) = (folder.token()?, folder.ssh(record));
+        let has_editor = record.editor.is_some();
+        Ok(Self {
+            name: record.name().to_owned(),
+            terminal: format!("http://{}/#token={token}", record.terminal),
+            editor: has_editor.then(|| format!("http://{}/editor#token={token}", record.terminal)),
+            editor_password: has_editor.then(|| folder.editor_password()).transpose()?,
+            ssh: SshAccess {
+                host: ssh.address.ip().to_string(),
+                port: ssh.address.port(),
+                user: ssh.user,
+                identity_file: ssh.identity_file,
+                known_hosts: ssh.known_hosts,
+            },
+            stages: record.stages.clone(),
+            token,
+        })
+    }
+
+    fn print(&self, format: Format) {
+        output::print(format, self, || {
+            line("");
+            line(&format!("  Terminal  {}", self.terminal));
+            if let Some(editor) = &self.editor {
+                line(&format!("  Editor    {editor}"));
+            }
+            line(&format!("  Shell     dozlab ssh {}", self.name));
+            line("");
+        });
+    }
+}
+
+pub(super) async fn run(flags: Up) -> Outcome {
+    let folders = folders()?;
+    let screen = Screen::new();
+    let (detach, format, keep) = (flags.detach, flags.output.output, flags.keep);
+    let options = options(flags);
+    let mut requests = signals::end_requests(keep)?;
+    let prepared = tokio::select! {
+        prepared = prepare(&folders, &options, &screen) => prepared,
+        _ = requests.wait_for(|request| *request != EndRequest::Run) => {
+            screen.clear();
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    screen.clear();
+    let launched = create(&folders, &options, prepared?)?;
+    if detach {
+        return in_background(&folders, launched, &screen, format, requests).await;
+    }
+    let mut reached_prompt = false;
+    let supervisor = Supervisor::new(launched.folder, launched.record, folders, &screen)?;
+    let ended = supervisor.run(requests, |folder, record| {
+        reached_prompt = true;
+        match Access::of(folder, record) {
+            Ok(access) => access.print(format),
+            Err(error) => screen.notice(&error.to_string()),
+        }
+        let end = if keep {
+            "Ctrl-C stops the lab and keeps its disk"
+        } else {
+            "Ctrl-C ends the lab and removes it"
+        };
+        screen.line(end);
+    });
+    let ended = ended.await;
+    screen.clear();
+    match ended? {
+        SessionEnd::Discarded if reached_prompt => Ok(ExitCode::SUCCESS),
+        SessionEnd::Discarded => Ok(ExitCode::from(INTERRUPTED)),
+        SessionEnd::Stopped(reason) => {
+            screen.line(&format!("the lab stopped: {reason}"));
+            Ok(ExitCode::SUCCESS)
+        }
+        SessionEnd::Failed(reason) => Err(reason.into()),
+    }
+}
+
+fn options(flags: Up) -> Options {
+    let editor = match (flags.no_editor, flags.code_server) {
+        (true, _) => EditorChoice::None,
+        (false, Some(path)) => EditorChoice::At(path),
+        (false, None) => EditorChoice::Found,
+    };
+    Options {
+        request: PlanRequest {
+            session_id: flags.name,
+            image: Some(flags.image),
+            vcpus: flags.cpus,
+            memory: flags.memory,
+            disk: flags.disk,
+            login_user: flags.user,
+            hostname: flags.hostname,
+            egress: flags.egress,
+            // A lab on somebody's own machine lasts for as long as they like.
+            timeout: Some(flags.timeout.unwrap_or(TimeLimit::None)),
+            idle_stop: flags.idle_stop,
+            ..PlanRequest::default()
+        },
+        network: match flags.network {
+            NetworkKind::User => Network::User,
+            NetworkKind::Pod => Network::Pod,
+        },
+        hypervisor: flags.hypervisor,
+        editor,
+        terminal_port: flags.terminal_port,
+        editor_port: flags.editor_port,
+        ssh_port: flags.ssh_port,
+    }
+}
+
+/// Starts a supervisor of its own for the lab, and waits for its prompt.
+async fn in_background(
+    folders: &Folders,
+    launched: Launched,
+    screen: &Screen,
+    format: Format,
+    mut requests: tokio::sync::watch::Receiver<EndRequest>,
+) -> Outcome {
+    let Launched { folder, .. } = launched;
+    let supervisor = start_supervisor(folders, &folder)?;
+    let mut shown = BTreeMap::new();
+    loop {
+        let record = folder.record()?;
+        if let Some(record) = &record {
+            show_stages(record, &mut shown, screen);
+            match record.state {
+                SessionState::Running => {
+                    Access::of(&folder, record)?.print(format);
+                    return Ok(ExitCode::SUCCESS);
+                }
+                SessionState::Starting => {}
+                SessionState::Stopped | SessionState::Failed => {
+                    let reason = record.reason.clone().unwrap_or_default();
+                    return Err(format!("{reason}\n`dozlab logs {}` says more", folder.name()).into());
+                }
+            }
+        }
+        if !supervisor.is_running() {
+            let log = folder.log(dozlab_local::Component::Supervisor);
+            return Err(format!(
+                "the lab's supervisor ended before there was a prompt: see {}",
+                log.display()
+            )
+            .into());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = requests.wait_for(|request| *request != EndRequest::Run) => {
+                dozlab_local::Sessions::new(folders).end(&folder, dozlab_local::StopKind::Remove).await?;
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
+    }
+}
+
+fn show_stages(record: &SessionRecord, shown: &mut BTreeMap<Stage, u64>, screen: &Screen) {
+    // What was shared by all sessions was shown while it was prepared.
+    for (stage, took) in record.stages.iter().filter(|(stage, _)| **stage > Stage::Hypervisor) {
+        if shown.insert(*stage, *took).is_none() {
+            screen.done(*stage, Duration::from_millis(*took), "");
+        }
+    }
+}
+
+/// The supervisor leads a session of its own, so that it outlives this shell.
+fn start_supervisor(
+    folders: &Folders,
+    folder: &SessionFolder,
+) -> Result<Identity, Box<dyn std::error::Error>> {
+    let log = folder.log(dozlab_local::Component::Supervisor);
+    let open = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
+    let (output, errors) = (open()?, open()?);
+    let mut command = std::process::Command::new("setsid");
+    command.arg(std::env::current_exe()?).args(["supervise", &folder.name()]);
+    command.env("DOZLAB_DATA_DIR", &folders.data).env("DOZLAB_CACHE_DIR", &folders.cache);
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).current_dir("/");
+    let child = command.spawn().map_err(|error| format!("cannot start the lab's supervisor: {error}"))?;
+    Identity::of(child.id())
+        .ok_or_else(|| format!("the lab's supervisor ended at once: see {}", log.display()).into())
+}
