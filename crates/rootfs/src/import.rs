@@ -6,6 +6,9 @@
 //! folder, and one run of `debugfs` writes into it what was kept (`make_ext4`). So nothing is mounted, root is not
 //! needed, and root is not used either: a hostile tar never gets to create a device or a set-uid file on this machine.
 //!
+//! The file system is as large as its contents and a quarter, plus 128 MiB with the journal. Its free space is holes,
+//! and a session's disk is grown to whatever size it asks for.
+//!
 //! The same input gives the same bytes. UUID and hash seed are derived from the tree, the file system's clock is
 //! `SOURCE_DATE_EPOCH` or else the newest modification time in it.
 
