@@ -18,8 +18,12 @@ declare global {
 
 const NEEDS_LINK = "This lab needs its link: open it again by the link that you were given, which holds the lab's secret.";
 
-/** Ends what a lost program may have left: colours, modes, the alternate screen. The scrollback stays. */
-const LEAVE_EVERY_MODE = "\x1b[!p\x1b[?1049l\x1b[?1000;1002;1003;1006l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[?25h";
+/**
+ * Ends what a lost program may have left: the alternate screen, modes, colours. The scrollback stays. Leaving the
+ * alternate screen goes back to the cursor that was saved; saving it first (each screen has its own) keeps it where it is
+ * when the normal screen is shown already.
+ */
+const LEAVE_EVERY_MODE = "\x1b7\x1b[?1049l\x1b[!p\x1b[?1000;1002;1003;1006l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[?25h";
 
 const LIGHT: ITheme = {
   background: "#ffffff",
