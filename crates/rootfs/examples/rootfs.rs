@@ -1,4 +1,5 @@
-//! The crate's operations as a program, for its tests (which kill it, and run it as another user) and for measuring.
+//! The crate's operations as a program, for its tests (which kill it, and run it as another user) and for
+//! measuring.
 //!
 //! ```text
 //! rootfs import STORE NAME SOURCE

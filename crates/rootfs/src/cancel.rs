@@ -1,7 +1,7 @@
 //! Blocking work that stops when the future that waits for it is dropped.
 //!
-//! A thread cannot be cancelled from outside, so the work looks at a flag at each step and gives up by an error. What
-//! it owns (temporary folders above all) goes when it returns.
+//! A thread cannot be cancelled from outside, so the work looks at a flag at each step and gives up by an
+//! error. What it owns (temporary folders above all) goes when it returns.
 
 use std::io;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Builds images of Debian suites, by `mmdebstrap`.
 //!
-//! An image is a definition: a list of packages, files that are laid over the tree, and a script that does the rest.
-//! `mmdebstrap` makes a tar of it in a minute or two, which is then imported like any other tar. Nothing is
-//! configured on this machine: as root it works in mount and process namespaces of its own, as an ordinary user in a
-//! user namespace, for which the user needs subordinate ids (`/etc/subuid`) and the package `uidmap`.
+//! An image is a definition: a list of packages, files that are laid over the tree, and a script that does
+//! the rest. `mmdebstrap` makes a tar of it in a minute or two, which is then imported like any other tar.
+//! Nothing is configured on this machine: as root it works in mount and process namespaces of its own, as an
+//! ordinary user in a user namespace, for which the user needs subordinate ids (`/etc/subuid`) and the
+//! package `uidmap`.
 //!
-//! A build that is dropped ends `mmdebstrap` in order. Where this program is killed, root's build dies with it, and its
-//! tree is swept with the store's temporary folders; an ordinary user's `mmdebstrap` is told to end, and removes its
-//! tree itself once it has the packages in place.
+//! A build that is dropped ends `mmdebstrap` in order. Where this program is killed, root's build dies with
+//! it, and its tree is swept with the store's temporary folders; an ordinary user's `mmdebstrap` is told to
+//! end, and removes its tree itself once it has the packages in place.
 //!
 //! The definition of the `vm` image is in this crate's folder `images/vm`, and embedded in the program.
 
@@ -52,8 +53,8 @@ pub struct Definition {
     pub packages: &'static str,
     /// Files laid over the tree: path inside it, and contents. Owned by root, mode 0644.
     pub files: &'static [(&'static str, &'static str)],
-    /// A shell script, run outside the tree with the tree as its first argument; the folder of `files` is `files`
-    /// beside it.
+    /// A shell script, run outside the tree with the tree as its first argument; the folder of `files` is
+    /// `files` beside it.
     pub customize: &'static str,
 }
 
@@ -84,8 +85,8 @@ pub const VM: Definition = Definition {
 pub struct BuildOptions {
     /// The Debian suite. Default: `bookworm`.
     pub suite: String,
-    /// The mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own, deb.debian.org with the suite's
-    /// updates and security updates; apt's configuration on this machine does not matter.
+    /// The mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own, deb.debian.org with the
+    /// suite's updates and security updates; apt's configuration on this machine does not matter.
     pub mirror: Option<String>,
     /// How the tar is imported.
     pub import: ImportOptions,
@@ -141,8 +142,8 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
-/// Builds `definition` and gives the image `name`. Takes one to two minutes for [`VM`], and a mirror that can be
-/// reached.
+/// Builds `definition` and gives the image `name`. Takes one to two minutes for [`VM`], and a mirror that can
+/// be reached.
 ///
 /// # Errors
 /// See [`BuildError`]. The store is then as it was.
@@ -197,7 +198,8 @@ pub async fn build(
     Ok(store.import(name, &tar, import, progress).await?)
 }
 
-/// `mmdebstrap` in a mount and a process namespace, which end with the process that we start, however that ends.
+/// `mmdebstrap` in a mount and a process namespace, which end with the process that we start, however that
+/// ends.
 fn contained_mmdebstrap() -> Result<Command, ToolError> {
     let Tool { program, package } = MMDEBSTRAP;
     let mmdebstrap = MMDEBSTRAP.find().ok_or(ToolError::Missing { program, package })?;
@@ -252,8 +254,8 @@ impl Drop for EndedInOrder {
     }
 }
 
-/// The script, its files, and `mmdebstrap`'s temporary tree. Open to all who can enter its parent; nothing in it is
-/// secret.
+/// The script, its files, and `mmdebstrap`'s temporary tree. Open to all who can enter its parent; nothing in
+/// it is secret.
 struct Scratch {
     folder: tempfile::TempDir,
 }

@@ -4,8 +4,8 @@
 //!   image ── clone ──→ DISK.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to DISK
 //! ```
 //!
-//! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a crash
-//! left is overwritten by the next. Cancelling (dropping the future) removes it.
+//! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a
+//! crash left is overwritten by the next. Cancelling (dropping the future) removes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -76,7 +76,8 @@ pub enum PrepareError {
         path: PathBuf,
     },
     /// The image is shorter than its superblock says.
-    #[error("{} is cut short: its file system has {expected} bytes, the file only {actual}; fetch it again", path.display())]
+    #[error("{} is cut short: its file system has {expected} bytes, the file only {actual}; fetch it \
+        again", path.display())]
     CutShort {
         /// The image.
         path: PathBuf,
@@ -128,8 +129,8 @@ impl From<CheckError> for PrepareError {
     }
 }
 
-/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from `image`, which is only read. A complete
-/// disk in its place is kept, whatever its size.
+/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from `image`, which is only read. A
+/// complete disk in its place is kept, whatever its size.
 ///
 /// # Errors
 /// See [`PrepareError`].
@@ -245,7 +246,8 @@ impl Partial {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(PrepareError::Busy { path: target.to_owned() });
         }
-        // Between opening and locking, its owner may have renamed or removed it: then it is not ours to write.
+        // Between opening and locking, its owner may have renamed or removed it: then it is not ours to
+        // write.
         if !is_same_file(&file, &path) {
             return Err(PrepareError::Busy { path: target.to_owned() });
         }

@@ -1,7 +1,7 @@
 //! The programs of Debian's `e2fsprogs`, and what `e2fsck`'s exit status means.
 //!
-//! The file systems are ordinary files that nobody has mounted. Times that the programs would take from the clock can
-//! be given instead, so that the same input makes the same bytes.
+//! The file systems are ordinary files that nobody has mounted. Times that the programs would take from the
+//! clock can be given instead, so that the same input makes the same bytes.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -18,15 +18,17 @@ const fn tool(program: &'static str) -> Tool {
     Tool { program, package: "e2fsprogs" }
 }
 
-/// Runs a program of e2fsprogs. `clock`, in seconds since the epoch, stands in for the time of day: 1.47.0 reads it
-/// from `E2FSPROGS_FAKE_TIME`, its `e2fsck` from `E2FSCK_TIME`, 1.47.1 and later from `SOURCE_DATE_EPOCH` too.
+/// Runs a program of e2fsprogs. `clock`, in seconds since the epoch, stands in for the time of day: 1.47.0
+/// reads it from `E2FSPROGS_FAKE_TIME`, its `e2fsck` from `E2FSCK_TIME`, 1.47.1 and later from
+/// `SOURCE_DATE_EPOCH` too.
 pub(crate) async fn run<A: AsRef<OsStr>>(
     tool: Tool,
     arguments: impl IntoIterator<Item = A>,
     clock: Option<i64>,
 ) -> Result<Output, ToolError> {
     let mut command = tool.command()?;
-    // The host's configuration must not decide what an image looks like, nor its language how a message reads.
+    // The host's configuration must not decide what an image looks like, nor its language how a message
+    // reads.
     command.args(arguments).env("MKE2FS_CONFIG", "/dev/null").env("LC_ALL", "C");
     if let Some(seconds) = clock {
         for variable in ["E2FSPROGS_FAKE_TIME", "E2FSCK_TIME", "SOURCE_DATE_EPOCH"] {
@@ -78,7 +80,8 @@ pub(crate) enum CheckError {
     Damaged(#[from] FsckFailure),
 }
 
-/// Checks the file system in `image`. Only a status of 0, or 1 (errors corrected) where it may correct, passes.
+/// Checks the file system in `image`. Only a status of 0, or 1 (errors corrected) where it may correct,
+/// passes.
 pub(crate) async fn check(image: &Path, how: Check, clock: Option<i64>) -> Result<(), CheckError> {
     let flags = match how {
         Check::ReadOnly => "-fn",
@@ -96,8 +99,8 @@ pub(crate) async fn check(image: &Path, how: Check, clock: Option<i64>) -> Resul
     Ok(())
 }
 
-/// What `e2fsck(8)` says about an exit status, the gravest flag first. Errors come before trouble with the file: a
-/// check that gives up because it may not correct anything sets both.
+/// What `e2fsck(8)` says about an exit status, the gravest flag first. Errors come before trouble with the
+/// file: a check that gives up because it may not correct anything sets both.
 fn explain(code: i32) -> &'static str {
     const FLAGS: [(i32, &str); 8] = [
         (128, "a shared library is missing or it was killed: reinstall e2fsprogs, look for a lack of memory"),

@@ -1,16 +1,17 @@
 //! Makes an image of a root file system: an ext4 file, a folder, or a tar (plain, gzip, zstd, xz).
 //!
-//! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a temporary folder
-//! as plain files of the calling user, and everything that such files cannot carry (owners, set-uid bits, devices,
-//! extended attributes) is kept beside them in memory (`staging`). Then `mke2fs -d` makes a file system of the
-//! folder, and one run of `debugfs` writes into it what was kept (`make_ext4`). So nothing is mounted, root is not
-//! needed, and root is not used either: a hostile tar never gets to create a device or a set-uid file on this machine.
+//! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a
+//! temporary folder as plain files of the calling user, and everything that such files cannot carry (owners,
+//! set-uid bits, devices, extended attributes) is kept beside them in memory (`staging`). Then `mke2fs -d`
+//! makes a file system of the folder, and one run of `debugfs` writes into it what was kept (`make_ext4`). So
+//! nothing is mounted, root is not needed, and root is not used either: a hostile tar never gets to create a
+//! device or a set-uid file on this machine.
 //!
-//! The file system is as large as its contents and a quarter, plus 128 MiB with the journal. Its free space is holes,
-//! and a session's disk is grown to whatever size it asks for.
+//! The file system is as large as its contents and a quarter, plus 128 MiB with the journal. Its free space
+//! is holes, and a session's disk is grown to whatever size it asks for.
 //!
-//! The same input gives the same bytes. UUID and hash seed are derived from the tree, the file system's clock is
-//! `SOURCE_DATE_EPOCH` or else the newest modification time in it.
+//! The same input gives the same bytes. UUID and hash seed are derived from the tree, the file system's clock
+//! is `SOURCE_DATE_EPOCH` or else the newest modification time in it.
 
 use std::fs::File;
 use std::io;
@@ -46,8 +47,8 @@ pub struct ImportOptions {
     pub max_bytes: u64,
     /// The most entries that a folder or tar may have. Default: 4 million.
     pub max_entries: u64,
-    /// The file system's clock, in seconds since the epoch; files that are newer are set back to it. Default: the
-    /// newest modification time in the tree.
+    /// The file system's clock, in seconds since the epoch; files that are newer are set back to it. Default:
+    /// the newest modification time in the tree.
     pub source_date_epoch: Option<i64>,
     /// Where the image comes from, for its record. Default: the path.
     pub description: Option<String>,
@@ -61,8 +62,8 @@ impl Default for ImportOptions {
 
 impl ImportOptions {
     /// The defaults, with the clock that the variable `SOURCE_DATE_EPOCH` gives, as
-    /// [reproducible-builds.org](https://reproducible-builds.org/specs/source-date-epoch/) defines it. A value that is
-    /// no number is passed over.
+    /// [reproducible-builds.org](https://reproducible-builds.org/specs/source-date-epoch/) defines it. A
+    /// value that is no number is passed over.
     #[must_use]
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let source_date_epoch = lookup("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok());
@@ -85,7 +86,8 @@ pub enum ImportError {
         source: io::Error,
     },
     /// The source is none of what can be imported.
-    #[error("{} {found}: give an ext4 file, a folder, or a tar (plain, .gz, .zst, .xz) of a root file system", path.display())]
+    #[error("{} {found}: give an ext4 file, a folder, or a tar (plain, .gz, .zst, .xz) of a root file \
+        system", path.display())]
     NotAFileSystem {
         /// The source.
         path: PathBuf,
@@ -94,7 +96,8 @@ pub enum ImportError {
     },
     /// The ext4 file is shorter than its superblock says.
     #[error(
-        "{} is cut short: its file system has {} ({expected} bytes), the file only {actual} bytes; copy or download it again",
+        "{} is cut short: its file system has {} ({expected} bytes), the file only {actual} bytes; copy \
+            or download it again",
         path.display(), Bytes(*expected)
     )]
     CutShort {
@@ -180,8 +183,8 @@ struct Import {
 impl Store {
     /// Makes an image of `source` and gives it `name`, which is taken from the image that had it before.
     ///
-    /// The source is only read. A folder is imported up to the borders of its file system. Owners are kept, but where
-    /// an ordinary user imports a folder, what belongs to them belongs to root in the image.
+    /// The source is only read. A folder is imported up to the borders of its file system. Owners are kept,
+    /// but where an ordinary user imports a folder, what belongs to them belongs to root in the image.
     ///
     /// # Errors
     /// See [`ImportError`]. The store is then as it was.

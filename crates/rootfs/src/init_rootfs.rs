@@ -55,7 +55,8 @@ pub enum InitRootfsError {
     Size(#[from] SizeError),
     /// The URL has a scheme that is not supported.
     #[error(
-        "IMAGE_DOWNLOAD_URL: `{scheme}://` is not supported; give an absolute path, a `file://` URL, or an image's name"
+        "IMAGE_DOWNLOAD_URL: `{scheme}://` is not supported; give an absolute path, a `file://` URL, or \
+            an image's name"
     )]
     Scheme {
         /// The scheme.
@@ -69,7 +70,8 @@ pub enum InitRootfsError {
     },
     /// An image's name was given, but no store to look for it.
     #[error(
-        "IMAGE_DOWNLOAD_URL names the image `{reference}`, but IMAGE_STORE_DIR does not say where the store is"
+        "IMAGE_DOWNLOAD_URL names the image `{reference}`, but IMAGE_STORE_DIR does not say where the \
+            store is"
     )]
     NoStore {
         /// The name.

@@ -1,7 +1,7 @@
 //! Image sources, the content-addressed image store, and a session's disk.
 //!
-//! An *image* is an ext4 file that is distributed and never changes; a *disk* is what one session writes. Data goes
-//! one way through this crate:
+//! An *image* is an ext4 file that is distributed and never changes; a *disk* is what one session writes.
+//! Data goes one way through this crate:
 //!
 //! ```text
 //!   ext4 file ┐
@@ -10,8 +10,8 @@
 //!   Debian ───┘
 //! ```
 //!
-//! Nothing is mounted and nothing needs root: file systems are made, read and changed by e2fsprogs
-//! (`mke2fs -d`, `debugfs`, `e2fsck`, `resize2fs`) as ordinary files. Whatever takes long is `async` and may be
+//! Nothing is mounted and nothing needs root: file systems are made, read and changed by e2fsprogs (`mke2fs
+//! -d`, `debugfs`, `e2fsck`, `resize2fs`) as ordinary files. Whatever takes long is `async` and may be
 //! cancelled by dropping its future: the programs it runs are killed and its temporary files go.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,8 @@
 //! How long steps tell their caller how far they are.
 //!
-//! The library counts; whoever shows it (a bar on a terminal, a log line every few seconds) decides how. Updates come
-//! from worker threads and may be frequent (each mebibyte, each package), so an implementation should be quick.
+//! The library counts; whoever shows it (a bar on a terminal, a log line every few seconds) decides how.
+//! Updates come from worker threads and may be frequent (each mebibyte, each package), so an implementation
+//! should be quick.
 
 use std::fmt;
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// A file system has too little room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no space left in {}: about {} needed, {} available; free some there, or use a folder on another file system",
+    "no space left in {}: about {} needed, {} available; free some there, or use a folder on another \
+        file system",
     folder.display(), Bytes(*needed), Bytes(*available)
 )]
 pub struct NoSpace {
@@ -46,7 +47,8 @@ pub(crate) fn available(folder: &Path) -> io::Result<u64> {
     Ok(statistics.f_bavail.saturating_mul(statistics.f_frsize))
 }
 
-/// Refuses an operation that needs more than there is. Where the free space cannot be told, the write itself will.
+/// Refuses an operation that needs more than there is. Where the free space cannot be told, the write itself
+/// will.
 pub(crate) fn ensure(folder: &Path, needed: u64) -> Result<(), NoSpace> {
     match available(folder) {
         Ok(available) if available < needed => Err(NoSpace { folder: folder.to_owned(), needed, available }),
@@ -54,8 +56,8 @@ pub(crate) fn ensure(folder: &Path, needed: u64) -> Result<(), NoSpace> {
     }
 }
 
-/// What a write that failed says about space; `None` where it failed for another reason. A quota and a limit on the
-/// size of files run out just as a full disk does.
+/// What a write that failed says about space; `None` where it failed for another reason. A quota and a limit
+/// on the size of files run out just as a full disk does.
 pub(crate) fn ran_out(error: &io::Error, folder: &Path, needed: u64) -> Option<NoSpace> {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge).then(|| now(folder, needed))

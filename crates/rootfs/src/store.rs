@@ -7,10 +7,10 @@
 //!   tmp/                        a locked folder for each import under way, see `workspace`
 //! ```
 //!
-//! An image is made in `tmp/`, synced, and renamed into place under the lock, the blob before the record: at every
-//! moment the store is whole. A crash leaves a folder in `tmp/`, or at worst a blob without a name; the next
-//! [`Store::open`] sweeps both. Whoever reads a blob holds a shared lock on it ([`HeldImage`]), and a blob that is
-//! held is not removed.
+//! An image is made in `tmp/`, synced, and renamed into place under the lock, the blob before the record: at
+//! every moment the store is whole. A crash leaves a folder in `tmp/`, or at worst a blob without a name; the
+//! next [`Store::open`] sweeps both. Whoever reads a blob holds a shared lock on it ([`HeldImage`]), and a
+//! blob that is held is not removed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -128,7 +128,8 @@ impl HeldImage {
 }
 
 impl Store {
-    /// Opens the store in `folder`, makes it (mode 0700) where it is not there, and sweeps what a crash has left.
+    /// Opens the store in `folder`, makes it (mode 0700) where it is not there, and sweeps what a crash has
+    /// left.
     ///
     /// # Errors
     /// [`StoreError::Io`] where the folder cannot be made or read; [`StoreError::BadRecord`].
@@ -233,8 +234,8 @@ impl Store {
         Workspace::create(&self.temporary()).map_err(io_error("make a folder in", &self.temporary()))
     }
 
-    /// Moves a finished, synced image into the store under the record's name, which it takes from the image that had
-    /// it before.
+    /// Moves a finished, synced image into the store under the record's name, which it takes from the image
+    /// that had it before.
     pub(crate) fn publish(&self, image: &Path, record: &ImageRecord) -> Result<(), StoreError> {
         let blob = self.blob(&record.digest);
         let _lock = self.lock()?;

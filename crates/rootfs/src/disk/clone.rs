@@ -21,7 +21,8 @@ pub(crate) fn clone_file(
     progress: &dyn Progress,
     cancel: &CancelFlag,
 ) -> io::Result<Method> {
-    // Fails where the two are on different file systems, or on one that cannot; then the copy does, or says why not.
+    // Fails where the two are on different file systems, or on one that cannot; then the copy does, or says
+    // why not.
     if ioctl_ficlone(target, source).is_ok() {
         return Ok(Method::Reflink);
     }

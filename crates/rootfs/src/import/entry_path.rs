@@ -4,14 +4,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The longest path in bytes: with the staging folder before it, it must fit the kernel's 4096, and with each quote
-/// doubled, `debugfs`'s line of 8192.
+/// The longest path in bytes: with the staging folder before it, it must fit the kernel's 4096, and with each
+/// quote doubled, `debugfs`'s line of 8192.
 const LONGEST_PATH: usize = 3072;
 /// The longest name in a folder, ext4's limit.
 const LONGEST_NAME: usize = 255;
 
-/// A path relative to the image's root, its parts joined by `/`, without `.`, `..`, NUL or line breaks. Empty for
-/// the root itself.
+/// A path relative to the image's root, its parts joined by `/`, without `.`, `..`, NUL or line breaks. Empty
+/// for the root itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EntryPath(Vec<u8>);
 
@@ -126,7 +126,8 @@ mod tests {
                 prop_assert!(below.starts_with("/root"));
                 prop_assert!(below.components().all(|part| part != std::path::Component::ParentDir));
                 prop_assert!(!path.as_bytes().iter().any(|byte| matches!(byte, 0 | b'\n' | b'\r')));
-                prop_assert_eq!(EntryPath::parse(if path.as_bytes().is_empty() { b"." } else { path.as_bytes() }), Ok(path.clone()));
+                let again = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+                prop_assert_eq!(EntryPath::parse(again), Ok(path.clone()));
             }
         }
     }

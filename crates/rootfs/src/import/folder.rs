@@ -1,7 +1,8 @@
 //! A folder as the source.
 //!
-//! Symbolic links are never followed. Sockets are left out, as is what another file system is mounted on, save for the
-//! empty folder. The kernel's own labels (`security.selinux` and the like) belong to this machine and stay here.
+//! Symbolic links are never followed. Sockets are left out, as is what another file system is mounted on,
+//! save for the empty folder. The kernel's own labels (`security.selinux` and the like) belong to this
+//! machine and stay here.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -77,8 +78,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Stages what is in `folder`, in the order of the names, and goes down into the folders there. The depth is
-    /// bounded by the longest path that is taken.
+    /// Stages what is in `folder`, in the order of the names, and goes down into the folders there. The depth
+    /// is bounded by the longest path that is taken.
     fn folder(&mut self, folder: &Path, path: &EntryPath) -> Result<(), ImportError> {
         let names = fs::read_dir(folder).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()

@@ -1,17 +1,19 @@
-//! Makes an ext4 file system of a staged tree: `mke2fs -d`, then one `debugfs` run for what plain files cannot carry.
+//! Makes an ext4 file system of a staged tree: `mke2fs -d`, then one `debugfs` run for what plain files
+//! cannot carry.
 //!
-//! **Size.** The file system is as large as its contents and a quarter, plus 128 MiB, of which 32 MiB are the journal:
-//! enough to install a few packages in the image itself, though a session's disk is usually grown far beyond. It has
-//! an inode for each 16 KiB, or more where the tree is made of small files, and nothing is reserved for root. Free
-//! space is holes and costs nothing in the store.
+//! **Size.** The file system is as large as its contents and a quarter, plus 128 MiB, of which 32 MiB are the
+//! journal: enough to install a few packages in the image itself, though a session's disk is usually grown
+//! far beyond. It has an inode for each 16 KiB, or more where the tree is made of small files, and nothing is
+//! reserved for root. Free space is holes and costs nothing in the store.
 //!
-//! **Form.** 4 KiB blocks, 256-byte inodes, metadata checksums; no feature newer than Linux 4.4 or e2fsprogs 1.43, so
-//! that any kernel of a lab mounts it. Inode tables are initialised here and not in the learner's VM.
+//! **Form.** 4 KiB blocks, 256-byte inodes, metadata checksums; no feature newer than Linux 4.4 or e2fsprogs
+//! 1.43, so that any kernel of a lab mounts it. Inode tables are initialised here and not in the learner's
+//! VM.
 //!
-//! `mke2fs -d` takes owner, mode and times from the staged files, so `debugfs` only has to correct what differs:
-//! always the change time, which nobody can set on a real file; owner and group of everything where an ordinary user
-//! imports. Measured with a Debian tree of 17,000 files: `mke2fs` 1.4 s, `debugfs` 0.6 s as root and 1.6 s as an
-//! ordinary user.
+//! `mke2fs -d` takes owner, mode and times from the staged files, so `debugfs` only has to correct what
+//! differs: always the change time, which nobody can set on a real file; owner and group of everything where
+//! an ordinary user imports. Measured with a Debian tree of 17,000 files: `mke2fs` 1.4 s, `debugfs` 0.6 s as
+//! root and 1.6 s as an ordinary user.
 
 use std::ffi::OsString;
 use std::fs;
@@ -70,8 +72,8 @@ pub(super) async fn make_ext4(tree: &StagedTree, image: &Path, scratch: &Path) -
     Ok(())
 }
 
-/// Runs commands that change the image. `debugfs` ends with 0 whatever they did; what failed is on standard error,
-/// after the version.
+/// Runs commands that change the image. `debugfs` ends with 0 whatever they did; what failed is on standard
+/// error, after the version.
 async fn run_debugfs(commands: &[OsString], image: &Path, clock: Option<i64>) -> Result<(), ToolError> {
     let arguments = [&["-w".into()], commands, &[image.into()]].concat();
     let output = run(DEBUGFS, arguments, clock).await?;
@@ -257,8 +259,8 @@ fn quote(script: &mut Vec<u8>, path: &EntryPath) {
     quote_bytes(script, &[b"/", path.as_bytes()].concat());
 }
 
-/// An argument in double quotes, a quote in it doubled: how the command line of `debugfs` (libss) reads it. There are
-/// no other special characters in quotes, and no line breaks, which [`EntryPath`] does not let in.
+/// An argument in double quotes, a quote in it doubled: how the command line of `debugfs` (libss) reads it.
+/// There are no other special characters in quotes, and no line breaks, which [`EntryPath`] does not let in.
 fn quote_bytes(script: &mut Vec<u8>, argument: &[u8]) {
     script.push(b'"');
     for byte in argument {

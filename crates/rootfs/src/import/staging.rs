@@ -1,9 +1,10 @@
-//! A root file system laid out as plain files of the calling user, and beside them what plain files cannot carry.
+//! A root file system laid out as plain files of the calling user, and beside them what plain files cannot
+//! carry.
 //!
-//! Bodies, folders, symbolic links, hard links and FIFOs are real, in a folder that only this user may enter; devices
-//! exist in memory alone. Nothing is ever written through a symbolic link, because each entry's parents are looked up
-//! in the tree in memory, and that tree is the only thing that writes the folder. Real modes have no set-uid bits and
-//! always let their owner in.
+//! Bodies, folders, symbolic links, hard links and FIFOs are real, in a folder that only this user may enter;
+//! devices exist in memory alone. Nothing is ever written through a symbolic link, because each entry's
+//! parents are looked up in the tree in memory, and that tree is the only thing that writes the folder. Real
+//! modes have no set-uid bits and always let their owner in.
 //!
 //! Times are whole seconds from the epoch to 2038: `mke2fs -d` stores no more than that.
 

@@ -1,10 +1,10 @@
 //! A tar as the source: GNU, POSIX (pax) and old ones, compressed or not.
 //!
-//! The archive is a stranger's. Whatever could write outside the image, through a link, or without end is refused
-//! with the entry's name. Owners are the numbers in the archive, never the names.
+//! The archive is a stranger's. Whatever could write outside the image, through a link, or without end is
+//! refused with the entry's name. Owners are the numbers in the archive, never the names.
 //!
-//! A pax record whose value has a line break cannot be told apart by the `tar` crate, and is refused too. In practice
-//! that is an extended attribute: a rare set of file capabilities has the byte 0x0a.
+//! A pax record whose value has a line break cannot be told apart by the `tar` crate, and is refused too. In
+//! practice that is an extended attribute: a rare set of file capabilities has the byte 0x0a.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,7 +21,8 @@ use crate::cancel::CancelFlag;
 use crate::progress::{Progress, Stage, Unit, Update};
 use crate::space;
 
-/// Prefix of a pax record that holds an extended attribute, the form of `star`, GNU tar, Docker and mmdebstrap.
+/// Prefix of a pax record that holds an extended attribute, the form of `star`, GNU tar, Docker and
+/// mmdebstrap.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
 pub(super) fn stage(

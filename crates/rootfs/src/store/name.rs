@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 /// The longest name, in characters.
 const LONGEST: usize = 64;
 
-/// An image's name: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 64 of them. So it is
-/// a file name on every file system, and never a path, an option or a URL.
+/// An image's name: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 64 of them.
+/// So it is a file name on every file system, and never a path, an option or a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageName(String);
 
 /// The text cannot be an image's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no image name: use up to 64 letters, digits, `.`, `_`, `-`, the first a letter or digit", .0.escape_debug())]
+#[error("`{}` is no image name: use up to 64 letters, digits, `.`, `_`, `-`, the first a letter or \
+    digit", .0.escape_debug())]
 pub struct BadName(pub String);
 
 impl ImageName {

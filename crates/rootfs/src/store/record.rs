@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageName, StoreError};
 
-/// The SHA-256 of an image's bytes, holes read as zeros. Written `sha256:` and 64 lower-case hexadecimal digits.
+/// The SHA-256 of an image's bytes, holes read as zeros. Written `sha256:` and 64 lower-case hexadecimal
+/// digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);

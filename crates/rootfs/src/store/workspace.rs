@@ -1,8 +1,8 @@
 //! Temporary folders that outlive their owner by no more than the next sweep.
 //!
-//! The owner holds an exclusive lock on the folder itself, which the kernel drops with the process, however it ends.
-//! So a folder whose lock can be had belongs to nobody any more. They are made and swept under the store's lock, and
-//! thus never seen between their making and their locking.
+//! The owner holds an exclusive lock on the folder itself, which the kernel drops with the process, however
+//! it ends. So a folder whose lock can be had belongs to nobody any more. They are made and swept under the
+//! store's lock, and thus never seen between their making and their locking.
 
 use std::fs::{self, File};
 use std::io;
@@ -47,8 +47,8 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
-        // Not worth an error: it is in nobody's way. A program that was just killed may still be writing there, and the
-        // next sweep has it.
+        // Not worth an error: it is in nobody's way. A program that was just killed may still be writing
+        // there, and the next sweep has it.
         match fs::remove_dir_all(&path) {
             Ok(()) => tracing::info!(folder = %path.display(), "removed what an interrupted import left"),
             Err(error) => {

@@ -23,7 +23,8 @@ fn with_stand_in(lab: &Lab, script: &str) -> Command {
     command
 }
 
-/// An ordinary user without subordinate ids is told so before anything runs; these tests then have nothing to run.
+/// An ordinary user without subordinate ids is told so before anything runs; these tests then have nothing to
+/// run.
 fn may_build() -> bool {
     is_root() || fs::read_to_string("/etc/subuid").is_ok_and(|ids| !ids.is_empty())
 }
