@@ -1,5 +1,5 @@
-//! Builds the page: copies `web/` into the build's own folder, installs its dependencies there from the lock file, and
-//! bundles it. Nothing is written into the source tree. The crate includes what comes out.
+//! Builds the page: copies `web/` into the build's own folder, installs its dependencies there from the lock
+//! file, and bundles it. Nothing is written into the source tree. The crate includes what comes out.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;

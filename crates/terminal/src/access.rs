@@ -1,12 +1,13 @@
 //! Who may use this session: whoever knows its secret, from a page that belongs to it.
 //!
-//! The secret arrives as `Authorization: Bearer SECRET`, or as a cookie that was exchanged for it. The cookie holds a
-//! value derived from the secret, never the secret itself, and derived in the same way by every process that knows the
-//! secret, so a restart of the terminal logs nobody out. Browsers send cookies along with requests that foreign pages
-//! make; so whatever changes something, and the WebSocket, also looks at `Origin`.
+//! The secret arrives as `Authorization: Bearer SECRET`, or as a cookie that was exchanged for it. The cookie
+//! holds a value derived from the secret, never the secret itself, and derived in the same way by every
+//! process that knows the secret, so a restart of the terminal logs nobody out. Browsers send cookies along
+//! with requests that foreign pages make; so whatever changes something, and the WebSocket, also looks at
+//! `Origin`.
 //!
-//! `X-Forwarded-Host` is not believed: whoever can reach the terminal directly can send any. Behind a proxy that changes
-//! the `Host` header, the public origin belongs in `ALLOWED_ORIGINS`.
+//! `X-Forwarded-Host` is not believed: whoever can reach the terminal directly can send any. Behind a proxy
+//! that changes the `Host` header, the public origin belongs in `ALLOWED_ORIGINS`.
 
 use std::fmt;
 
@@ -56,7 +57,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads `https://labs.example.org` or `http://127.0.0.1:8081`; `None` for anything else, the opaque `null` too.
+    /// Reads `https://labs.example.org` or `http://127.0.0.1:8081`; `None` for anything else, the opaque
+    /// `null` too.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let uri = text.parse::<Uri>().ok()?;
@@ -82,8 +84,8 @@ impl Origin {
         })
     }
 
-    /// Whether a request with this `Host` header went to the origin itself. The scheme is taken from the origin: the
-    /// terminal does not know whether a proxy in front of it speaks TLS.
+    /// Whether a request with this `Host` header went to the origin itself. The scheme is taken from the
+    /// origin: the terminal does not know whether a proxy in front of it speaks TLS.
     fn serves(&self, host: &str) -> bool {
         let authority = host.parse::<Authority>().ok();
         authority.and_then(|authority| Self::of(&self.scheme, &authority)).is_some_and(|own| own == *self)
@@ -140,8 +142,8 @@ impl Access {
         Err(Refusal::ForeignOrigin)
     }
 
-    /// The `Set-Cookie` value that logs a browser in. Its name holds the session's id, because several sessions share
-    /// the host name `127.0.0.1` and cookies do not know ports.
+    /// The `Set-Cookie` value that logs a browser in. Its name holds the session's id, because several
+    /// sessions share the host name `127.0.0.1` and cookies do not know ports.
     pub(crate) fn login_cookie(&self, headers: &HeaderMap) -> String {
         let (name, value) = (&self.cookie_name, self.cookie_value.reveal());
         format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{}", secure_attribute(headers))
@@ -168,7 +170,8 @@ impl Access {
     }
 }
 
-/// Whether the browser came by TLS, as the proxy in front of us says. A false claim only costs the claimant the cookie.
+/// Whether the browser came by TLS, as the proxy in front of us says. A false claim only costs the claimant
+/// the cookie.
 pub(crate) fn came_by_https(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
@@ -177,8 +180,8 @@ fn secure_attribute(headers: &HeaderMap) -> &'static str {
     if came_by_https(headers) { "; Secure" } else { "" }
 }
 
-/// HMAC-SHA-256 over the session's id, keyed with the secret: nobody gets back from it to the secret, and a session that
-/// was given the same secret has another value.
+/// HMAC-SHA-256 over the session's id, keyed with the secret: nobody gets back from it to the secret, and a
+/// session that was given the same secret has another value.
 fn login_value(session_id: &str, token: &Secret) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(token.reveal().as_bytes())
         .expect("HMAC takes a key of any length (RFC 2104)");

@@ -23,7 +23,8 @@ impl Activity {
         Self { file, last: Mutex::new(None) }
     }
 
-    /// The learner did something. A file that cannot be touched is reported and does not stand in the learner's way.
+    /// The learner did something. A file that cannot be touched is reported and does not stand in the
+    /// learner's way.
     pub(crate) fn note(&self) {
         let Some(file) = &self.file else { return };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

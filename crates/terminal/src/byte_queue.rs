@@ -1,8 +1,8 @@
 //! A bounded queue of bytes between two tasks, the one means of flow control inside the terminal.
 //!
-//! The writer asks for room first ([`ByteQueue::poll_room`]) and then pushes one message, whatever its size; so a queue
-//! holds at most its capacity and one message more. The reader takes as much as it wants at once, which turns many small
-//! SSH packets into few large WebSocket frames. One writer and one reader at a time.
+//! The writer asks for room first ([`ByteQueue::poll_room`]) and then pushes one message, whatever its size;
+//! so a queue holds at most its capacity and one message more. The reader takes as much as it wants at once,
+//! which turns many small SSH packets into few large WebSocket frames. One writer and one reader at a time.
 
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
-//! The terminal's settings, and how they are read from the environment variables that the lab pod's manifest sets.
+//! The terminal's settings, and how they are read from the environment variables that the lab pod's manifest
+//! sets.
 //!
-//! A secret or a key comes either in a variable or, better, in a file that another variable names (`…_FILE`), so that
-//! it need not appear in the process's environment. Everything is checked here, before anything listens: a terminal
-//! without a pinned host key or without a session secret does not start.
+//! A secret or a key comes either in a variable or, better, in a file that another variable names (`…_FILE`),
+//! so that it need not appear in the process's environment. Everything is checked here, before anything
+//! listens: a terminal without a pinned host key or without a session secret does not start.
 
 use std::fmt;
 use std::fs;
@@ -116,15 +117,15 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the settings through `lookup`, which is `std::env::var(name).ok()` but for tests. An empty variable counts
-    /// as one that is not set, because a manifest's template leaves it so.
+    /// Reads the settings through `lookup`, which is `std::env::var(name).ok()` but for tests. An empty
+    /// variable counts as one that is not set, because a manifest's template leaves it so.
     ///
-    /// Variables (default): `SESSION_ID`, `SESSION_TOKEN` or `SESSION_TOKEN_FILE`; `VM_IP`, else the line `VM_IP=` of the
-    /// file `NETWORK_CONFIG_PATH` (`/shared/network-config`); `VM_SSH_PORT` (22), `SSH_USER` (`root`),
-    /// `SSH_PRIVATE_KEY` or `SSH_PRIVATE_KEY_FILE`, `SSH_HOST_KEY` or `SSH_HOST_KEY_FILE`; `HOST` (`0.0.0.0`), `PORT`
-    /// (8081), `ALLOWED_ORIGINS`, `MAX_CONCURRENT_SESSIONS` (32), `EDITOR_URL`, `EDITOR_PUBLIC_URL`, `EDITOR_PASSWORD`
-    /// or `EDITOR_PASSWORD_FILE`, `VM_STATUS_PATH`, `SESSION_EXPIRES_AT` (RFC 3339, or seconds since the epoch),
-    /// `IDLE_FILE`.
+    /// Variables (default): `SESSION_ID`, `SESSION_TOKEN` or `SESSION_TOKEN_FILE`; `VM_IP`, else the line
+    /// `VM_IP=` of the file `NETWORK_CONFIG_PATH` (`/shared/network-config`); `VM_SSH_PORT` (22), `SSH_USER`
+    /// (`root`), `SSH_PRIVATE_KEY` or `SSH_PRIVATE_KEY_FILE`, `SSH_HOST_KEY` or `SSH_HOST_KEY_FILE`; `HOST`
+    /// (`0.0.0.0`), `PORT` (8081), `ALLOWED_ORIGINS`, `MAX_CONCURRENT_SESSIONS` (32), `EDITOR_URL`,
+    /// `EDITOR_PUBLIC_URL`, `EDITOR_PASSWORD` or `EDITOR_PASSWORD_FILE`, `VM_STATUS_PATH`,
+    /// `SESSION_EXPIRES_AT` (RFC 3339, or seconds since the epoch), `IDLE_FILE`.
     ///
     /// # Errors
     /// The first variable that is missing or wrong, with what is expected of it.
@@ -258,7 +259,7 @@ impl Environment<'_> {
         let variable = "SSH_HOST_KEY";
         let text = self.text_or_file(variable, "SSH_HOST_KEY_FILE")?.ok_or(ConfigError::Missing {
             variable,
-            remedy: "set it, or SSH_HOST_KEY_FILE, to the VM's public host key; a VM without a known key is not trusted",
+            remedy: "set it, or SSH_HOST_KEY_FILE, to the VM's public host key; no other key is ever trusted",
         })?;
         PublicKey::from_openssh(text.trim()).map_err(|error| ConfigError::Invalid {
             variable,

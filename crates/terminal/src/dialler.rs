@@ -1,8 +1,9 @@
 //! Keeps one connection into the VM ready, and hands it to the terminal that asks first.
 //!
-//! One task dials, as soon as the VM can be dialled and whenever there is no spare connection; so the first prompt costs
-//! no handshake, and terminals that wait together after a reboot do not make the VM compute ten handshakes at once. What
-//! stands between a learner and a prompt is published as a [`Condition`]: the page shows it, `/ready` answers with it.
+//! One task dials, as soon as the VM can be dialled and whenever there is no spare connection; so the first
+//! prompt costs no handshake, and terminals that wait together after a reboot do not make the VM compute ten
+//! handshakes at once. What stands between a learner and a prompt is published as a [`Condition`]: the page
+//! shows it, `/ready` answers with it.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -25,8 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two dials.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long to wait, after a spare connection broke, for the supervisor's word on why: a VM that reboots closes its
-/// connections a moment before that word.
+/// How long to wait, after a spare connection broke, for the supervisor's word on why: a VM that reboots
+/// closes its connections a moment before that word.
 const CONFIRMATION: Duration = Duration::from_millis(100);
 
 /// What stands between a learner and a prompt.
@@ -78,7 +79,8 @@ impl Condition {
         }
     }
 
-    /// Whether no patience helps: the answer came from something that is not this session's VM, or does not know it.
+    /// Whether no patience helps: the answer came from something that is not this session's VM, or does not
+    /// know it.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::WrongHostKey(_) | Self::LoginRefused(_))
     }
@@ -276,7 +278,8 @@ impl Dialling {
         *pause = FIRST_PAUSE;
     }
 
-    /// Whether the supervisor says that the boot to which connections were made is over; if so, whoever holds one is told.
+    /// Whether the supervisor says that the boot to which connections were made is over; if so, whoever holds
+    /// one is told.
     fn boot_has_ended(&mut self) -> bool {
         let view = self.view.borrow().clone();
         if view.dialable_boot() == Some(self.boot) {

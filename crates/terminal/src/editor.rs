@@ -1,8 +1,9 @@
 //! The way to the editor: logs the learner in to code-server without showing its password.
 //!
-//! `/editor` (a page) exchanges the secret in its fragment for our cookie and goes on to `/editor/open`, which logs in at
-//! the editor with the session's password, hands the editor's cookie to the browser, and sends it to the editor. Cookies
-//! do not know ports, so a cookie set by us reaches the editor on the same host name.
+//! `/editor` (a page) exchanges the secret in its fragment for our cookie and goes on to `/editor/open`,
+//! which logs in at the editor with the session's password, hands the editor's cookie to the browser, and
+//! sends it to the editor. Cookies do not know ports, so a cookie set by us reaches the editor on the same
+//! host name.
 
 use std::io;
 use std::pin::pin;
@@ -27,7 +28,8 @@ use crate::lab::Lab;
 use crate::page::EDITOR_STARTING_PAGE;
 use crate::routes::{Authorized, error, with_cookies};
 
-/// How long the editor may take to answer a login: it hashes the password, on a machine that may be busy starting a VM.
+/// How long the editor may take to answer a login: it hashes the password, on a machine that may be busy
+/// starting a VM.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The editor of the session.
@@ -54,8 +56,8 @@ impl Editor {
         Self { config }
     }
 
-    /// Logs in; returns the `Set-Cookie` values of the editor. `host` is the editor's address for the browser, from which
-    /// the editor derives its cookie's domain.
+    /// Logs in; returns the `Set-Cookie` values of the editor. `host` is the editor's address for the
+    /// browser, from which the editor derives its cookie's domain.
     async fn log_in(&self, host: &Authority) -> Result<Vec<HeaderValue>, LoginError> {
         let url = &self.config.url;
         let attempt = self.request_login(host);
@@ -118,7 +120,8 @@ fn port(url: &Uri) -> u16 {
     url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
-/// The editor's cookie for the browser: same name, value and path, out of reach for scripts, for this host only.
+/// The editor's cookie for the browser: same name, value and path, out of reach for scripts, for this host
+/// only.
 fn relayed_cookie(cookie: &HeaderValue, https: bool) -> Option<String> {
     let mut parts = cookie.to_str().ok()?.split(';').map(str::trim);
     let pair = parts.next().filter(|pair| pair.contains('='))?;

@@ -7,8 +7,9 @@
 //!                            vm_watch ◀── the status file of the VM's supervisor
 //! ```
 //!
-//! [`Config`] holds every setting; [`serve`] runs until it is told to stop. A terminal is a WebSocket with an SSH
-//! connection of its own into the VM, whose host key is pinned. There is no local shell, and no way to get one.
+//! [`Config`] holds every setting; [`serve`] runs until it is told to stop. A terminal is a WebSocket with an
+//! SSH connection of its own into the VM, whose host key is pinned. There is no local shell, and no way to
+//! get one.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! The page: files that the build made from `web/` and put into the program.
 //!
-//! They are sent compressed to who takes that, and with a tag, so that a browser that has them already is told so.
+//! They are sent compressed to who takes that, and with a tag, so that a browser that has them already is
+//! told so.
 
 use std::sync::Arc;
 
@@ -14,10 +15,10 @@ use axum::routing::{MethodRouter, get};
 
 use crate::lab::Lab;
 
-/// What the page may do. xterm.js sets its colours and sizes by style elements that it makes, so styles may be inline;
-/// scripts may not.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+/// What the page may do. xterm.js sets its colours and sizes by style elements that it makes, so styles may
+/// be inline; scripts may not.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'self'";
 
 /// Changes whenever one of the files does; the build script sets it.

@@ -1,8 +1,8 @@
 //! The two languages that a terminal's WebSocket speaks.
 //!
-//! *Ours* (`/ws`): binary frames are bytes of the terminal, both ways; text frames are JSON objects about it. *The old
-//! clients'* (`/terminal`): text frames only, the terminal's text in their `data`. [`Protocol`] translates both to and
-//! from what [`terminal`](crate::terminal) means.
+//! *Ours* (`/ws`): binary frames are bytes of the terminal, both ways; text frames are JSON objects about it.
+//! *The old clients'* (`/terminal`): text frames only, the terminal's text in their `data`. [`Protocol`]
+//! translates both to and from what [`terminal`](crate::terminal) means.
 
 use axum::extract::ws::Message;
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use crate::utf8::Utf8Decoder;
 /// Size of a terminal whose client does not say: what the old clients were given.
 pub(crate) const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
-/// Largest size that is passed on, in characters; anything larger is a mistake that programs in the VM would pay for.
+/// Largest size that is passed on, in characters; anything larger is a mistake that programs in the VM would
+/// pay for.
 const MAX_SIDE: u32 = 2000;
 
 /// The size that a client asks for, within reason; a side that is 0 or missing is the default's.

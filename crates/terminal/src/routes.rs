@@ -1,8 +1,8 @@
 //! The HTTP interface.
 //!
-//! The page and its files are everybody's: they hold nothing of the session. `/health`, `/ready` and `/metrics` are for
-//! probes, which have no secret. Everything else asks for the session's secret first, by [`Authorized`]. Neither query
-//! strings nor headers are ever logged.
+//! The page and its files are everybody's: they hold nothing of the session. `/health`, `/ready` and
+//! `/metrics` are for probes, which have no secret. Everything else asks for the session's secret first, by
+//! [`Authorized`]. Neither query strings nor headers are ever logged.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -35,7 +35,8 @@ const MAX_BODY: usize = 4096;
 /// How long a request may take, its body and a login at the editor included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How much a WebSocket reads at once, in bytes. The library's own default is eight times that, for each terminal.
+/// How much a WebSocket reads at once, in bytes. The library's own default is eight times that, for each
+/// terminal.
 const WEBSOCKET_READ_BUFFER: usize = 16 * 1024;
 
 /// How much a WebSocket gathers before it writes, in bytes.
@@ -67,7 +68,8 @@ pub(crate) fn router(lab: Arc<Lab>) -> Router {
         .with_state(lab)
 }
 
-/// A client that sends its request too slowly is let go. A WebSocket is answered at once, and lives on beyond that.
+/// A client that sends its request too slowly is let go. A WebSocket is answered at once, and lives on beyond
+/// that.
 async fn within_deadline(request: Request, next: Next) -> Response {
     let timed_out = |_| error(StatusCode::REQUEST_TIMEOUT, "the request took too long");
     timeout(REQUEST_DEADLINE, next.run(request)).await.unwrap_or_else(timed_out)
@@ -90,8 +92,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Proof that the request carries the session's secret, and that no foreign page made it where that matters: whatever
-/// is not a plain GET. It comes first among a handler's arguments, so that nothing else of the request is looked at.
+/// Proof that the request carries the session's secret, and that no foreign page made it where that matters:
+/// whatever is not a plain GET. It comes first among a handler's arguments, so that nothing else of the
+/// request is looked at.
 pub(crate) struct Authorized;
 
 impl FromRequestParts<Arc<Lab>> for Authorized {

@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them until the session ends.
 //!
-//! axum's own server sets no limit on how long a client may take to send its headers, so the connections are driven
-//! here, by hyper, with one.
+//! axum's own server sets no limit on how long a client may take to send its headers, so the connections are
+//! driven here, by hyper, with one.
 
 use std::io;
 use std::pin::pin;
@@ -28,7 +28,8 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// How many connections may be open at once; more wait in the kernel's queue. A page needs a handful.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Pause after a connection could not be accepted, because the process has no file descriptor left for instance.
+/// Pause after a connection could not be accepted, because the process has no file descriptor left for
+/// instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long requests and terminals may take to end when the session does.
@@ -42,12 +43,12 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
-/// Serves the session's terminal on the listener until `shutdown` is cancelled, then tells all clients and returns. No
-/// shell is left behind.
+/// Serves the session's terminal on the listener until `shutdown` is cancelled, then tells all clients and
+/// returns. No shell is left behind.
 ///
 /// # Errors
-/// If the listener does not work at all. What goes wrong afterwards is logged, and answered where there is somebody to
-/// answer.
+/// If the listener does not work at all. What goes wrong afterwards is logged, and answered where there is
+/// somebody to answer.
 pub async fn serve(
     config: Config,
     listener: TcpListener,

@@ -1,14 +1,14 @@
 //! The SSH client: one connection into the VM for each terminal.
 //!
-//! [`dial`] connects, checks that the server shows the pinned host key, logs in with the session's key and opens a
-//! channel; [`Connection::start_shell`] asks for a terminal and a shell on it. What the shell writes lands in a bounded
-//! [`ByteQueue`](crate::byte_queue::ByteQueue), filled by the connection's task.
+//! [`dial`] connects, checks that the server shows the pinned host key, logs in with the session's key and
+//! opens a channel; [`Connection::start_shell`] asks for a terminal and a shell on it. What the shell writes
+//! lands in a bounded [`ByteQueue`](crate::byte_queue::ByteQueue), filled by the connection's task.
 //!
-//! Flow control: russh grants the server new window as soon as it has received data, read or not, and its task would
-//! stand still, input included, while a channel's own buffer is full. So the connection [stops reading the
-//! socket](transport) instead while the queue is full, and announces a window ([`WINDOW`]) that fits the socket's receive
-//! buffer: the server runs out of window before the socket runs out of room, and so nobody's writing ever blocks, and
-//! what the learner types passes.
+//! Flow control: russh grants the server new window as soon as it has received data, read or not, and its
+//! task would stand still, input included, while a channel's own buffer is full. So the connection [stops
+//! reading the socket](transport) instead while the queue is full, and announces a window ([`WINDOW`]) that
+//! fits the socket's receive buffer: the server runs out of window before the socket runs out of room, and so
+//! nobody's writing ever blocks, and what the learner types passes.
 
 mod line;
 mod transport;
@@ -32,8 +32,8 @@ use crate::ssh::transport::Transport;
 /// How much the server may send before it hears from us again, in bytes.
 const WINDOW: u32 = 128 * 1024;
 
-/// What we ask the kernel for as the socket's receive buffer, in bytes; it doubles that for its own bookkeeping
-/// (socket(7)), so a whole window fits even in small packets.
+/// What we ask the kernel for as the socket's receive buffer, in bytes; it doubles that for its own
+/// bookkeeping (socket(7)), so a whole window fits even in small packets.
 const RECEIVE_BUFFER: u32 = 256 * 1024;
 
 /// How much of the shell's output waits for its reader before we stop reading, in bytes.
@@ -238,7 +238,8 @@ async fn expect_success(replies: &mut ChannelReadHalf, what: &'static str) -> Re
 }
 
 impl Shell {
-    /// Waits for output and takes at most `limit` bytes of it; `None` when all was taken and the shell has ended.
+    /// Waits for output and takes at most `limit` bytes of it; `None` when all was taken and the shell has
+    /// ended.
     pub(crate) async fn output(&self, limit: usize) -> Option<Bytes> {
         self.line.0.output.take(limit).await
     }
@@ -264,8 +265,8 @@ impl Shell {
     }
 }
 
-/// Hangs up when dropped. Without it the connection's task would notice that nobody can give it orders any more, but
-/// not while it waits for a server that takes nothing.
+/// Hangs up when dropped. Without it the connection's task would notice that nobody can give it orders any
+/// more, but not while it waits for a server that takes nothing.
 struct HangUp(Arc<Line>);
 
 impl Drop for HangUp {

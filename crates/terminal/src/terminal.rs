@@ -1,15 +1,16 @@
 //! One terminal: a WebSocket on one side, a shell in the VM on the other.
 //!
-//! What the client sends is read all the time, into a bounded queue of input; so acknowledgements and changes of size
-//! pass even while the shell takes no input. What the shell writes is sent as fast as the client takes it: a client of our
-//! protocol acknowledges what it has shown, and is sent nothing while more than [`UNACKNOWLEDGED_LIMIT`] is on its way;
-//! an old client is held back by its socket alone. So is a client whose input fills the queue: its acknowledgements are
-//! stuck behind that input, and a shell that waits for its output to be taken would never read it. Behind both stands the [SSH connection](crate::ssh), which stops
-//! reading from the VM meanwhile.
+//! What the client sends is read all the time, into a bounded queue of input; so acknowledgements and changes
+//! of size pass even while the shell takes no input. What the shell writes is sent as fast as the client
+//! takes it: a client of our protocol acknowledges what it has shown, and is sent nothing while more than
+//! [`UNACKNOWLEDGED_LIMIT`] is on its way; an old client is held back by its socket alone. So is a client
+//! whose input fills the queue: its acknowledgements are stuck behind that input, and a shell that waits for
+//! its output to be taken would never read it. Behind both stands the [SSH connection](crate::ssh), which
+//! stops reading from the VM meanwhile.
 //!
-//! The WebSocket outlives the shell's connection: when the VM goes down the client is told so, and gets a new shell when
-//! it is back. What is typed before the first shell waits for it; what is typed while the VM restarts was meant for a shell
-//! that is no more, and is dropped.
+//! The WebSocket outlives the shell's connection: when the VM goes down the client is told so, and gets a new
+//! shell when it is back. What is typed before the first shell waits for it; what is typed while the VM
+//! restarts was meant for a shell that is no more, and is dropped.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -31,12 +32,12 @@ use crate::protocol::{FromClient, Notice, Protocol, from_client};
 use crate::ssh::{DialError, Shell, ShellEnd, TerminalSize};
 use crate::tally::Tally;
 
-/// How many bytes may be on their way to a client that acknowledges: enough for a screen at any speed, little enough for
-/// Ctrl-C to seem immediate.
+/// How many bytes may be on their way to a client that acknowledges: enough for a screen at any speed, little
+/// enough for Ctrl-C to seem immediate.
 pub(crate) const UNACKNOWLEDGED_LIMIT: usize = 256 * 1024;
 
-/// How much input may wait for the shell, in bytes. More than what the page sends without an acknowledgement (64 KiB),
-/// so that its other messages are never stuck behind input.
+/// How much input may wait for the shell, in bytes. More than what the page sends without an acknowledgement
+/// (64 KiB), so that its other messages are never stuck behind input.
 const INPUT_CAPACITY: usize = 256 * 1024;
 
 /// How many bytes of input are acknowledged at once.
@@ -175,8 +176,8 @@ impl Client {
         self.send(message).await
     }
 
-    /// Says why the terminal is over, then reads on until the client has closed too: closing a socket with something
-    /// unread in it would take back what was written.
+    /// Says why the terminal is over, then reads on until the client has closed too: closing a socket with
+    /// something unread in it would take back what was written.
     async fn close(&mut self, stream: &mut SplitStream<WebSocket>, end: &End) {
         let Some(frame) = end.close_frame() else { return };
         let farewell = async {
@@ -276,7 +277,8 @@ async fn serve_shell(
     }
 }
 
-/// A VM that goes down while the shell starts is lost like any other; a server that has no shell for us is not waited for.
+/// A VM that goes down while the shell starts is lost like any other; a server that has no shell for us is
+/// not waited for.
 async fn shell_refused(client: &mut Client, error: DialError) -> Result<ShellEnd, End> {
     if !matches!(error, DialError::ShellRefused { .. }) {
         debug!(%error, "the VM was lost before the shell started");
@@ -339,8 +341,8 @@ async fn show_output(client: &mut Client, shell: &Shell, desk: &Desk, lab: &Lab)
     }
 }
 
-/// Gives the shell what the learner types and each new size. It does not end: a shell that takes nothing any more shows
-/// in its output, after the last of which comes its end.
+/// Gives the shell what the learner types and each new size. It does not end: a shell that takes nothing any
+/// more shows in its output, after the last of which comes its end.
 async fn pass_input(shell: &Shell, desk: &Desk) -> Infallible {
     let mut size = desk.size.subscribe();
     loop {

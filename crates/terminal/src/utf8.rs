@@ -1,6 +1,7 @@
 //! Decodes UTF-8 that arrives in pieces, for clients that are sent text.
 
-/// Keeps the beginning of a character until the rest of it comes. What is no UTF-8 becomes U+FFFD, as in browsers.
+/// Keeps the beginning of a character until the rest of it comes. What is no UTF-8 becomes U+FFFD, as in
+/// browsers.
 #[derive(Debug, Default)]
 pub(crate) struct Utf8Decoder {
     /// At most three bytes: the longest beginning of a character that is not a whole one.
@@ -50,7 +51,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_decode_to_what_the_whole_decodes_to(bytes: Vec<u8>, cuts in proptest::collection::vec(1usize..9, 0..40)) {
+        fn pieces_decode_to_what_the_whole_decodes_to(
+            bytes: Vec<u8>,
+            cuts in proptest::collection::vec(1usize..9, 0..40),
+        ) {
             let mut decoder = Utf8Decoder::default();
             let mut rest = &bytes[..];
             let mut text = String::new();

@@ -1,9 +1,9 @@
 //! Follows the file in which the VM's supervisor says how the VM is.
 //!
-//! The file is replaced atomically, so a reader sees a whole one. It is looked at often while a learner may be waiting
-//! for the VM, so that the SSH dial starts at the moment at which the guest listens, and seldom while the VM runs. A look
-//! is one `stat`; the file is read only when it is another one. Both are so short, and the file so small, that they are
-//! done in place instead of on a thread of their own.
+//! The file is replaced atomically, so a reader sees a whole one. It is looked at often while a learner may
+//! be waiting for the VM, so that the SSH dial starts at the moment at which the guest listens, and seldom
+//! while the VM runs. A look is one `stat`; the file is read only when it is another one. Both are so short,
+//! and the file so small, that they are done in place instead of on a thread of their own.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -79,7 +79,8 @@ async fn look_again_and_again(path: &Path, view: &watch::Sender<VmView>) {
 /// Distinguishes one version of the file from the next: inode, size and time of change.
 type Version = (u64, u64, i64, i64);
 
-/// Reads the file if it changed since it was last seen. A file that cannot be read or understood changes nothing.
+/// Reads the file if it changed since it was last seen. A file that cannot be read or understood changes
+/// nothing.
 fn look(path: &Path, last_seen: &mut Option<Version>) -> Option<VmView> {
     let version = fs::metadata(path).ok().as_ref().map(version)?;
     if *last_seen == Some(version) {

@@ -1,5 +1,5 @@
-//! What a connection's task and its owner share: the output on its way, how the shell ended, when the server was last
-//! heard, and whether the owner has hung up.
+//! What a connection's task and its owner share: the output on its way, how the shell ended, when the server
+//! was last heard, and whether the owner has hung up.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;

@@ -1,5 +1,5 @@
-//! The TCP connection as russh sees it: nothing arrives while the shell's output waits for its reader, and everything
-//! fails once the owner has hung up.
+//! The TCP connection as russh sees it: nothing arrives while the shell's output waits for its reader, and
+//! everything fails once the owner has hung up.
 
 use std::io;
 use std::pin::Pin;

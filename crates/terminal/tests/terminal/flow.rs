@@ -9,11 +9,12 @@ use crate::lab::{DEADLINE, Lab, until};
 use crate::vm::Vm;
 use crate::websocket::Socket;
 
-/// What may be on its way from the shell to a client that takes nothing: what is unacknowledged (256 KiB), what waits
-/// for it (64 KiB), the SSH window (128 KiB), and what the SSH server holds back itself.
+/// What may be on its way from the shell to a client that takes nothing: what is unacknowledged (256 KiB),
+/// what waits for it (64 KiB), the SSH window (128 KiB), and what the SSH server holds back itself.
 const ON_ITS_WAY: u64 = 1024 * 1024;
 
-/// The sockets between us and a client that does not read hold this much besides (tcp_rmem and tcp_wmem of Linux).
+/// The sockets between us and a client that does not read hold this much besides (tcp_rmem and tcp_wmem of
+/// Linux).
 const SOCKET_BUFFERS: u64 = 12 * 1024 * 1024;
 
 /// Waits until the flood stands still, and says how much was taken from it.
@@ -107,7 +108,8 @@ async fn a_client_that_sends_more_input_than_fits_and_waits_for_nothing_does_not
     let lab = Lab::start(&vm).await;
     let mut socket = Socket::open(&lab, "/ws").await;
     socket.expect("$ ").await;
-    // Written as a paste is: all of it before anything that comes back is read, and so before any acknowledgement.
+    // Written as a paste is: all of it before anything that comes back is read, and so before any
+    // acknowledgement.
     let line = [b"echo ".to_vec(), vec![b'z'; 100_000], b"\r".to_vec()].concat();
     for _ in 0..20 {
         socket.type_bytes(line.clone()).await;

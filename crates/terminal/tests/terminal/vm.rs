@@ -1,7 +1,7 @@
 //! Stands in for the VM: a real SSH server whose shell, without a terminal of its own, obeys a few words.
 //!
-//! Each boot runs on a runtime and a thread of its own. Killing the VM drops that runtime, so that all its connections
-//! break as those of a VM whose hypervisor was killed do.
+//! Each boot runs on a runtime and a thread of its own. Killing the VM drops that runtime, so that all its
+//! connections break as those of a VM whose hypervisor was killed do.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub(crate) fn random_key() -> PrivateKey {
     PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap()
 }
 
-/// An address that no other machine has, of this test or another: so its port cannot be taken while it is off.
+/// An address that no other machine has, of this test or another: so its port cannot be taken while it is
+/// off.
 fn unused_loopback_address() -> [u8; 4] {
     static MACHINES: AtomicU32 = AtomicU32::new(1);
     let [process_high, process_low] = (std::process::id() as u16).to_be_bytes();
@@ -227,8 +228,8 @@ impl Handler for Client {
     }
 }
 
-/// Reads all that comes, whether the shell wants it or not: a server whose shell does not read while it writes hears no
-/// word of new window for what it writes.
+/// Reads all that comes, whether the shell wants it or not: a server whose shell does not read while it
+/// writes hears no word of new window for what it writes.
 fn read_ahead(mut read: ChannelReadHalf) -> UnboundedReceiver<ChannelMsg> {
     let (sender, receiver) = unbounded_channel();
     tokio::spawn(async move {
@@ -307,7 +308,8 @@ impl Shell {
         std::ops::ControlFlow::Continue(())
     }
 
-    /// Writes until Ctrl-C. A write that was begun is finished: russh counts its bytes as sent from its beginning.
+    /// Writes until Ctrl-C. A write that was begun is finished: russh counts its bytes as sent from its
+    /// beginning.
     async fn flood(&mut self) {
         let chunk = FLOOD_LINE.repeat(64);
         let interrupted = CancellationToken::new();

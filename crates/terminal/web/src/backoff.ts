@@ -3,7 +3,7 @@
 const FIRST_MILLISECONDS = 250;
 const LONGEST_MILLISECONDS = 8000;
 
-/** Delays that double, with some chance in them so that the pages of a whole class do not come back in step. */
+/** Delays that double, with some chance in them so that the pages of a class do not come back in step. */
 export class Backoff {
   #next = FIRST_MILLISECONDS;
 

@@ -1,4 +1,5 @@
-// One terminal's WebSocket: keeps it connected, carries bytes both ways under flow control, and tells how things stand.
+// One terminal's WebSocket: keeps it connected, carries bytes both ways under flow control, and tells how
+// things stand.
 
 import { Backoff } from "./backoff.ts";
 import { Acknowledger, InputPacer } from "./flow.ts";
@@ -117,7 +118,8 @@ export class Connection {
       return;
     }
     const ended = event.code === 1001 && event.reason !== "";
-    this.page.show("disconnected", ended ? "The session has ended, or restarts." : "The connection was lost. Reconnecting…");
+    const message = ended ? "The session has ended, or restarts." : "The connection was lost. Reconnecting…";
+    this.page.show("disconnected", message);
     this.#timer = setTimeout(() => void this.#reconnect(), this.#backoff.next());
   }
 

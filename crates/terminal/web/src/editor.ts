@@ -15,7 +15,7 @@ async function start(): Promise<void> {
     location.replace("editor/open");
     return;
   }
-  show("This lab needs its link: open the editor again by the link that you were given, which holds the lab's secret.");
+  show("This lab needs its link: open the editor by the link that you were given, which holds its secret.");
 }
 
 start().catch(() => show("The lab cannot be reached. Load the page again."));

@@ -1,6 +1,6 @@
-// Flow control in both directions. The server sends at most 256 KiB that we have not acknowledged; we send at most
-// 64 KiB that it has not acknowledged. Either side can so be slow without anything piling up, and neither's
-// acknowledgements are ever stuck behind a flood.
+// Flow control in both directions. The server sends at most 256 KiB that we have not acknowledged; we send at
+// most 64 KiB that it has not acknowledged. Either side can so be slow without anything piling up, and
+// neither's acknowledgements are ever stuck behind a flood.
 
 /** Acknowledge in steps of this many bytes: few messages, well below what the server waits for. */
 export const ACK_STEP = 32 * 1024;

@@ -1,4 +1,5 @@
-// The session's secret in the link: `…/#token=SECRET`. A fragment never leaves the browser, so it is in no log.
+// The session's secret in the link: `…/#token=SECRET`. A fragment never leaves the browser, so it is in no
+// log.
 
 /** The secret in a location's fragment, if there is one. */
 export function tokenFromFragment(fragment: string): string | undefined {

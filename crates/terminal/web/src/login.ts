@@ -10,7 +10,7 @@ export interface SessionInfo {
   editor: boolean;
 }
 
-/** Takes the secret out of the address bar and logs in with it. False when the server does not know the secret. */
+/** Takes the secret out of the address bar and logs in with it. False when the server does not know it. */
 export async function logInFromFragment(): Promise<boolean> {
   const token = tokenFromFragment(location.hash);
   if (token === undefined) {

@@ -1,4 +1,5 @@
-// The text frames of the terminal's WebSocket, and what its close codes mean. Binary frames are the terminal's bytes.
+// The text frames of the terminal's WebSocket, and what its close codes mean. Binary frames are the
+// terminal's bytes.
 
 /** How the machine is, as the server says it. */
 export type MachineState = "booting" | "waiting" | "connected" | "restarting" | "stopped" | "failed";

@@ -16,14 +16,14 @@ declare global {
   }
 }
 
-const NEEDS_LINK = "This lab needs its link: open it again by the link that you were given, which holds the lab's secret.";
+const NEEDS_LINK = "This lab needs its link: open it by the link that you were given, which holds its secret.";
 
 /**
- * Ends what a lost program may have left: the alternate screen, modes, colours. The scrollback stays. Leaving the
- * alternate screen goes back to the cursor that was saved; saving it first (each screen has its own) keeps it where it is
- * when the normal screen is shown already.
+ * Ends what a lost program may have left: the alternate screen, modes, colours. The scrollback stays. Leaving
+ * the alternate screen goes back to the cursor that was saved; saving it first (each screen has its own) keeps it
+ * where it is when the normal screen is shown already.
  */
-const LEAVE_EVERY_MODE = "\x1b7\x1b[?1049l\x1b[!p\x1b[?1000;1002;1003;1006l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[?25h";
+const LEAVE_EVERY_MODE = "\x1b7\x1b[?1049l\x1b[!p\x1b[?1000;1002;1003;1004;1006;2004l\x1b[0m\x1b[?25h";
 
 const LIGHT: ITheme = {
   background: "#ffffff",
@@ -226,7 +226,7 @@ function handleKeys(terminal: Terminal, connection: Connection): void {
   });
 }
 
-/** Browsers give the clipboard to pages that came by TLS or from this machine; elsewhere the old command still copies. */
+/** Browsers give the clipboard to pages that came by TLS or from this machine; elsewhere the old way works. */
 async function copy(text: string): Promise<void> {
   if (navigator.clipboard !== undefined) {
     await navigator.clipboard.writeText(text);
@@ -236,5 +236,6 @@ async function copy(text: string): Promise<void> {
 }
 
 start().catch((error: unknown) => {
-  showNotice(`The lab cannot be reached (${error instanceof Error ? error.message : String(error)}). Load the page again.`);
+  const reason = error instanceof Error ? error.message : String(error);
+  showNotice(`The lab cannot be reached (${reason}). Load the page again.`);
 });

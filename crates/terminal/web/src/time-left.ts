@@ -3,7 +3,7 @@
 /** Below this the learner is warned. */
 export const SOON_SECONDS = 5 * 60;
 
-/** `1 h 05 min left`, `4 min left`, `50 s left`, `ended`. The last minute goes in tens, as it is read aloud. */
+/** `1 h 05 min left`, `4 min left`, `50 s left`, `ended`. The last minute, read aloud, goes in tens. */
 export function describeTimeLeft(seconds: number): string {
   if (seconds <= 0) {
     return "ended";
