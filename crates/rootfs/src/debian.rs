@@ -110,7 +110,8 @@ pub enum BuildError {
     /// An ordinary user has no subordinate ids.
     #[error(
         "user `{user}` has no subordinate ids in /etc/subuid, which a build without root needs: \
-         run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` as root, or build as root"
+         run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` as root, \
+         or build as root"
     )]
     NoSubordinateIds {
         /// The user's name, or its number.

@@ -61,7 +61,10 @@ pub(crate) enum Check {
 
 /// `e2fsck` did not find, or could not make, the file system whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the file system in {} is damaged: e2fsck ended with {code} ({}); it said: {output}", path.display(), explain(*code))]
+#[error(
+    "the file system in {} is damaged: e2fsck ended with {code} ({}); it said: {output}",
+    path.display(), explain(*code)
+)]
 pub struct FsckFailure {
     /// The file that holds the file system.
     pub path: PathBuf,

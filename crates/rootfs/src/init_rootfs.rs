@@ -122,8 +122,8 @@ impl InitRootfs {
     /// Puts the disk in place.
     ///
     /// # Errors
-    /// [`InitRootfsError::NoImage`], [`InitRootfsError::Store`], [`InitRootfsError::Prepare`]. A disk is then either
-    /// absent or what it was before.
+    /// [`InitRootfsError::NoImage`], [`InitRootfsError::Store`], [`InitRootfsError::Prepare`]. A disk is
+    /// then either absent or what it was before.
     pub async fn run(&self, progress: Arc<dyn Progress>) -> Result<Prepared, InitRootfsError> {
         let image = match &self.source {
             // `prepare` keeps it, and looks at no image.
@@ -141,7 +141,8 @@ impl InitRootfs {
             }
         };
         let prepared = prepare(image.path(), &self.target, self.size, progress).await?;
-        tracing::info!(disk = %self.target.display(), size = prepared.size, method = ?prepared.method, "disk ready");
+        let (disk, size, method) = (self.target.display(), prepared.size, prepared.method);
+        tracing::info!(%disk, size, ?method, "disk ready");
         Ok(prepared)
     }
 }

@@ -50,7 +50,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A record is not what this program writes.
-    #[error("the image record {} is damaged ({reason}): remove that file, then import the image again", path.display())]
+    #[error(
+        "the image record {} is damaged ({reason}): remove that file, then import the image again",
+        path.display()
+    )]
     BadRecord {
         /// The record.
         path: PathBuf,

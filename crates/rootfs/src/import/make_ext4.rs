@@ -41,7 +41,8 @@ const USUAL_INODE_RATIO: u64 = 16384;
 /// The largest number that `debugfs`'s `mknod` takes for either half of a device number.
 const MOST_BY_MKNOD: u32 = 65_535;
 /// `none` first: the list is all there is, whatever the version's defaults.
-const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,\
+const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
+                        sparse_super,\
                         large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 
 /// Makes the file system in `image`, which must not exist; `scratch` is a folder that is made for it.
