@@ -14,7 +14,7 @@ pub mod probe;
 pub mod qemu;
 mod settings;
 mod socket_folder;
-mod supervisor;
+pub mod supervisor;
 
 pub use firecracker::Firecracker;
 pub use hypervisor::{ControlError, Hypervisor, LaunchError, RunningVm, VmEnd};

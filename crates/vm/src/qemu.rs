@@ -88,27 +88,29 @@ impl Hypervisor for Qemu {
         let mut child = BoundChild::spawn(&mut command, Signal::KILL)
             .map_err(|source| LaunchError::Start { program: self.describe(), source })?;
         let qmp = match connect(&mut child, &socket).await {
-            Some(qmp) => qmp?,
-            None => {
-                let message = child.last_words().await;
-                return Err(LaunchError::Ended { program: self.describe(), message });
-            }
+            Ok(qmp) => qmp,
+            // A QEMU that ends breaks the connection a moment before it is gone.
+            Err(error) => match tokio::time::timeout(Duration::from_secs(1), child.wait()).await {
+                Ok(_) => {
+                    let message = child.last_words().await;
+                    return Err(LaunchError::Ended { program: self.describe(), message });
+                }
+                Err(_) => return Err(error.into()),
+            },
         };
         let console = child.inner().stdout.take();
         Ok(QemuVm { child, qmp, console })
     }
 }
 
-/// Waits for the control socket; `None` when QEMU ends first.
-async fn connect(child: &mut BoundChild, socket: &Path) -> Option<Result<Qmp, ControlError>> {
+/// Connects to the control socket as soon as it is there.
+async fn connect(child: &mut BoundChild, socket: &Path) -> Result<Qmp, ControlError> {
+    let no_answer = |seconds| ControlError::NoAnswer { program: "QEMU", request: "connect".into(), seconds };
     let appears = async {
         loop {
             match Qmp::connect(socket).await {
                 Err(ControlError::Socket { ref source, .. })
-                    if matches!(
-                        source.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) =>
+                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
                 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -117,13 +119,9 @@ async fn connect(child: &mut BoundChild, socket: &Path) -> Option<Result<Qmp, Co
         }
     };
     tokio::select! {
-        _ = child.wait() => None,
+        _ = child.wait() => Err(no_answer(0)),
         connected = tokio::time::timeout(START_PATIENCE, appears) => {
-            Some(connected.unwrap_or_else(|_| Err(ControlError::NoAnswer {
-                program: "QEMU",
-                request: "connect".into(),
-                seconds: START_PATIENCE.as_secs(),
-            })))
+            connected.unwrap_or_else(|_| Err(no_answer(START_PATIENCE.as_secs())))
         }
     }
 }

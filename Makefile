@@ -1,0 +1,44 @@
+# `make up` runs a lab, `make test` passes the tests. Both work in a fresh clone; what they need is installed by
+# `make packages`, with sudo where that is needed.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: up test packages test-packages build lint doc deny bench clean help
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+up: packages ## run a lab in this terminal; Ctrl-C ends it (UP="--cpus 2 --disk 8G" passes flags on)
+	$(CARGO) build --release --locked --bin dozlab
+	target/release/dozlab up $(UP)
+
+test: test-packages ## everything that is tested, in a real VM and a real browser too
+	./scripts/test
+
+lint: ## format, clippy, licences, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+	$(MAKE) deny
+
+deny: ## licences, bans and sources of what is linked in
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources
+
+bench: packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
+	$(CARGO) build --release --locked --bin dozlab
+	./scripts/bench-start
+
+build: ## the binary, target/release/dozlab
+	$(CARGO) build --release --locked --bin dozlab
+
+packages: ## install the Debian packages that a lab needs
+	@./scripts/packages lab
+
+test-packages: ## install the Debian packages that the tests need
+	@./scripts/packages lab test
+
+clean: ## remove what was built
+	$(CARGO) clean
