@@ -123,8 +123,6 @@ pub(crate) fn command(
     command.arg("--user-data-dir").arg(&data).arg("--extensions-dir").arg(data.join("extensions"));
     command.args(["--auth", "password", "--disable-telemetry", "--disable-update-check"]);
     command.args(["--disable-workspace-trust", "--disable-getting-started-override"]);
-    // Cookies are not kept apart by port, so two sessions on one machine need two names.
-    command.arg("--cookie-suffix").arg(session.name());
     command.arg(session.vm_data());
     // A password in the environment would go before the file's, and reach the editor's terminals.
     command.env_remove("PASSWORD").env_remove("HASHED_PASSWORD").env_remove("PORT");

@@ -5,6 +5,7 @@
 //! the one that a stopped session left.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,9 +25,10 @@ use serde::{Deserialize, Serialize};
 use crate::editor::{EditorChoice, EditorError, EditorFinding, EditorProgram};
 use crate::folders::Folders;
 use crate::keys::{hex, token, write_private};
-use crate::ports::{PortError, loopback};
+use crate::ports::{PortError, bindable, free_address};
 use crate::record::{SessionRecord, SessionState, Stage};
 use crate::session_folder::{SessionFolder, SessionFolderError};
+use crate::sessions::Sessions;
 
 /// The image that is built where it is not there.
 const BUILT_IMAGE: &str = "vm";
@@ -241,7 +243,11 @@ pub fn create(folders: &Folders, options: &Options, prepared: Prepared) -> Resul
         return Err(SessionFolderError::Locked { name: folder.name() }.into());
     }
     let is_new = earlier.is_none();
-    let made = fill(&folder, options, plan, prepared, earlier);
+    let address = match &earlier {
+        Some(earlier) => *earlier.terminal.ip(),
+        None => free_address(&Sessions::new(folders).addresses()?),
+    };
+    let made = fill(&folder, options, plan, prepared, earlier, address);
     if made.is_err() && is_new {
         folder.remove()?;
     }
@@ -254,11 +260,13 @@ fn fill(
     plan: Plan,
     prepared: Prepared,
     earlier: Option<SessionRecord>,
+    address: Ipv4Addr,
 ) -> Result<SessionRecord, LaunchError> {
     folder.create()?;
     let keep = |wanted: Option<u16>, known: Option<u16>, flag| {
-        let kept = known.filter(|_| wanted.is_none()).and_then(|port| loopback(Some(port), flag).ok());
-        kept.map_or_else(|| loopback(wanted, flag), Ok)
+        let kept =
+            known.filter(|_| wanted.is_none()).and_then(|port| bindable(address, Some(port), flag).ok());
+        kept.map_or_else(|| bindable(address, wanted, flag), Ok)
     };
     let known = earlier.as_ref();
     let terminal = keep(options.terminal_port, known.map(|known| known.terminal.port()), "--terminal-port")?;
@@ -272,7 +280,7 @@ fn fill(
     let ssh = match options.network {
         Network::User => keep(options.ssh_port, known.map(|known| known.ssh.port()), "--ssh-port")?,
         // Known once the namespace is there; the supervisor makes it.
-        Network::Pod => std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, defaults::SSH_PORT),
+        Network::Pod => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, defaults::SSH_PORT),
     };
     folder.make_secrets(ssh)?;
     let image_user = || prepared.image.user.clone();

@@ -1,4 +1,8 @@
-//! Ports on the loopback for a session's services.
+//! Addresses and ports on the loopback for a session's services.
+//!
+//! Browsers keep cookies apart by host and not by port, so two sessions at one address would log each other's editor
+//! out. All of 127.0.0.0/8 is the loopback: each session on this machine gets an address of its own, the first one
+//! 127.0.0.1.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -26,15 +30,26 @@ pub enum PortError {
     },
 }
 
-/// An address on the loopback with the wanted port, or any that is free.
-pub(crate) fn loopback(wanted: Option<u16>, flag: &'static str) -> Result<SocketAddrV4, PortError> {
+/// The lowest loopback address that is not among those taken.
+pub(crate) fn free_address(taken: &[Ipv4Addr]) -> Ipv4Addr {
+    let first = u32::from(Ipv4Addr::LOCALHOST);
+    let mut addresses = (first..first + (1 << 16)).map(Ipv4Addr::from);
+    addresses.find(|address| !taken.contains(address)).unwrap_or(Ipv4Addr::LOCALHOST)
+}
+
+/// The address with the wanted port, or any that is free there.
+pub(crate) fn bindable(
+    address: Ipv4Addr,
+    wanted: Option<u16>,
+    flag: &'static str,
+) -> Result<SocketAddrV4, PortError> {
     let port = wanted.unwrap_or(0);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| match source.kind() {
+    let listener = TcpListener::bind((address, port)).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => PortError::Taken { port, flag },
         _ => PortError::Refused { port, source },
     })?;
-    let address = listener.local_addr().map_err(|source| PortError::Refused { port, source })?;
-    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port()))
+    let bound = listener.local_addr().map_err(|source| PortError::Refused { port, source })?;
+    Ok(SocketAddrV4::new(address, bound.port()))
 }
 
 #[cfg(test)]
@@ -45,8 +60,16 @@ mod tests {
     fn a_port_that_is_taken_names_the_flag() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = loopback(Some(port), "--terminal-port").unwrap_err().to_string();
+        let error = bindable(Ipv4Addr::LOCALHOST, Some(port), "--terminal-port").unwrap_err().to_string();
         assert!(error.contains("--terminal-port"), "{error}");
-        assert_ne!(loopback(None, "").unwrap().port(), port);
+        assert_ne!(bindable(Ipv4Addr::LOCALHOST, None, "").unwrap().port(), port);
+    }
+
+    #[test]
+    fn each_session_gets_the_lowest_address_that_is_free() {
+        let [one, two, three] = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        assert_eq!(free_address(&[]), one);
+        assert_eq!(free_address(&[one, three]), two);
+        assert!(bindable(three, None, "").unwrap().ip().is_loopback());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,15 @@ impl Sessions {
             entries.filter_map(Result::ok).map(|entry| SessionFolder::new(entry.path())).collect();
         folders.sort_by_key(SessionFolder::name);
         Ok(folders)
+    }
+
+    /// The loopback addresses that sessions have.
+    pub(crate) fn addresses(&self) -> Result<Vec<Ipv4Addr>, SessionFolderError> {
+        let mut addresses = Vec::new();
+        for folder in self.folders()? {
+            addresses.extend(folder.record()?.map(|record| *record.terminal.ip()));
+        }
+        Ok(addresses)
     }
 
     /// All sessions by name. A session whose supervisor has died is shown as failed.
