@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dozlab_session::defaults;
 use dozlab_session::vm_status::VmStatus;
 use rustix::fs::{FlockOperation, flock};
 
@@ -117,7 +118,12 @@ impl SessionFolder {
             }
         }
         let host_key = self.read(&self.host_key_file().with_extension("pub"))?;
-        let known = format!("[{}]:{} {host_key}", ssh.ip(), ssh.port());
+        // ssh looks a host up with its port only where that is not the usual one.
+        let host = match ssh.port() {
+            defaults::SSH_PORT => ssh.ip().to_string(),
+            port => format!("[{}]:{port}", ssh.ip()),
+        };
+        let known = format!("{host} {host_key}");
         Ok(write_private(&self.known_hosts(), &known)?)
     }
 
