@@ -14,11 +14,11 @@ use dozlab_session::guest_config::{CONFIG_PATH, GuestConfig, GuestStage, PROBE_P
 use russh::keys::{PrivateKey, PublicKey};
 use rustix::mount::MountFlags;
 
-use crate::console::Console;
+use crate::console::{Console, uptime};
 use crate::init;
 use crate::login::{Login, LoginError};
 use crate::power::Action;
-use crate::server::ServerConfig;
+use crate::server::{FirstPrompt, ServerConfig};
 use crate::service::Service;
 use command_line::CommandLine;
 use modules::LateModules;
@@ -131,6 +131,7 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
         sftp_program: PathBuf::from("/proc/self/exe"),
         extra_path: None,
         privileged: true,
+        first_prompt: FirstPrompt::default(),
     };
     let listener = listen().map_err(BootError::Listen)?;
     console.reached(GuestStage::Ssh, &format!("listening on port {SSH_PORT} as {}", server.login.name));
@@ -141,12 +142,13 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
 
     if let Some(image_init) = image_init {
         signals.release();
+        server.wait_for_prompt(uptime() / 2);
         hand_over(console, &image_init);
     }
     console.reached(GuestStage::Init, "the image has no init: staying process 1");
     let service = &service;
-    init::run(console, &signals, Some(server), || match service.start(console, &signals) {
-        Ok(server) => Some(server),
+    init::run(console, &signals, Some(server.process), || match service.start(console, &signals) {
+        Ok(server) => Some(server.process),
         Err(error) => {
             console.remark(&BootError::Fork(error).to_string());
             None

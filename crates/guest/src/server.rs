@@ -8,9 +8,9 @@
 //! else it runs them as itself, which is how the tests use it.
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
@@ -62,6 +62,26 @@ pub struct ServerConfig {
     pub extra_path: Option<PathBuf>,
     /// The server runs with a better priority and is spared by the out-of-memory killer; what it starts is not.
     pub privileged: bool,
+    /// Told when somebody has a prompt.
+    pub first_prompt: FirstPrompt,
+}
+
+/// Closes a pipe when a program on a terminal has shown something for the first time.
+#[derive(Clone, Default)]
+pub struct FirstPrompt(Arc<Mutex<Option<PipeWriter>>>);
+
+impl FirstPrompt {
+    /// Closes this pipe. The default closes none.
+    #[must_use]
+    pub fn closing(pipe: PipeWriter) -> Self {
+        Self(Arc::new(Mutex::new(Some(pipe))))
+    }
+
+    /// A program on a terminal has shown something.
+    fn shown(&self) {
+        // A lock that a panic has poisoned guards a pipe that can be closed all the same.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// The server cannot go on.

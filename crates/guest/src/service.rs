@@ -1,12 +1,15 @@
 //! The SSH server as a process of its own, beside the image's init.
 
 use std::fs;
-use std::io;
+use std::io::{self, PipeReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Mode;
 use rustix::process::Pid;
+use rustix::time::Timespec;
 use tokio::runtime::Builder;
 
 use crate::boot::modules::LateModules;
@@ -15,7 +18,7 @@ use crate::login::{Login, ROOT_PATH};
 use crate::power::{self, Action, button, command};
 use crate::priority;
 use crate::raw_signal::Awaited;
-use crate::server::{self, ServerConfig};
+use crate::server::{self, FirstPrompt, ServerConfig};
 
 /// A cgroup of the server's own. systemd takes every process that it finds in the root cgroup for its own, and stops it
 /// with its units.
@@ -26,6 +29,25 @@ pub(crate) struct Service {
     listener: TcpListener,
     config: ServerConfig,
     late_modules: LateModules,
+}
+
+/// A server that was started.
+pub(crate) struct Running {
+    /// Its process.
+    pub(crate) process: Pid,
+    /// Closed by the server when somebody has a prompt.
+    prompted: PipeReader,
+}
+
+impl Running {
+    /// Waits until somebody has a prompt, at most for `patience`. On an emulated processor a shell that starts beside
+    /// the image's init takes twice the time.
+    pub(crate) fn wait_for_prompt(&self, patience: Duration) {
+        let patience = Timespec::try_from(patience).ok();
+        let mut prompted = [PollFd::new(&self.prompted, PollFlags::empty())];
+        // Whatever the outcome, the image's init comes next.
+        let _ = rustix::event::poll(&mut prompted, patience.as_ref());
+    }
 }
 
 impl Service {
@@ -40,22 +62,27 @@ impl Service {
 
     /// Starts the server in a process of its own, which serves the socket that listens already. `blocked` are the
     /// signals that the caller waits for.
-    pub(crate) fn start(&self, console: &Console, blocked: &Awaited) -> io::Result<Pid> {
+    pub(crate) fn start(&self, console: &Console, blocked: &Awaited) -> io::Result<Running> {
+        let (prompted, prompt) = io::pipe()?;
         // SAFETY: process 1 has a single thread here: the runtime that set the network up has none of its own and is
         // gone. So no lock is held by a thread that the child does not have.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
                 blocked.release();
-                self.serve(console)
+                self.serve(console, FirstPrompt::closing(prompt))
             }
-            child => Ok(Pid::from_raw(child).expect("a child's process id is not zero")),
+            child => {
+                let process = Pid::from_raw(child).expect("a child's process id is not zero");
+                Ok(Running { process, prompted })
+            }
         }
     }
 
-    fn serve(&self, console: &Console) -> ! {
+    fn serve(&self, console: &Console, first_prompt: FirstPrompt) -> ! {
         leave_init();
-        let config = ServerConfig { extra_path: provide_power_commands(console), ..self.config.clone() };
+        let extra_path = provide_power_commands(console);
+        let config = ServerConfig { extra_path, first_prompt, ..self.config.clone() };
         let outcome = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
             let listener = self.listener.try_clone()?;
             runtime.block_on(async {
@@ -98,7 +125,7 @@ fn provide_power_commands(console: &Console) -> Option<PathBuf> {
 
 async fn watch_power_button(console: &Console, late_modules: &LateModules) {
     // The first client comes first.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     if let Err(error) = late_modules.load() {
         console.remark(&error.to_string());
     }

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::process::{Process, StartError, Started, Stream};
-use super::signals;
+use super::{FirstPrompt, signals};
 
 /// Output is read and sent in pieces of this size, in bytes; the usual size of an SSH packet.
 const PIECE: usize = 32 * 1024;
@@ -43,6 +43,8 @@ pub(super) struct SessionChannel {
     pub(super) writer: ChannelWriteHalf<Msg>,
     /// Sends what the writer has no method for.
     pub(super) handle: Handle,
+    /// Told when the process's terminal shows something.
+    pub(super) first_prompt: FirstPrompt,
     /// Delivers the process once the client has asked for one.
     pub(super) start: oneshot::Receiver<Result<Started, StartError>>,
 }
@@ -165,11 +167,12 @@ async fn converse(
     let linger = if process.is_on_terminal() { Duration::ZERO } else { LINGER };
     let (ended, end) = watch::channel(false);
     let writer = &channel.writer;
+    let first_prompt = process.is_on_terminal().then_some(&channel.first_prompt);
     let delivery = async {
         writer.data_bytes(greeting).await?;
         tokio::try_join!(
-            deliver(Some(output), writer, None, end.clone(), linger),
-            deliver(errors, writer, Some(STDERR), end.clone(), linger),
+            deliver(Some(output), writer, first_prompt, None, end.clone(), linger),
+            deliver(errors, writer, None, Some(STDERR), end.clone(), linger),
         )
     };
     tokio::pin!(delivery);
@@ -222,6 +225,7 @@ fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
 async fn deliver(
     stream: Option<Stream>,
     writer: &ChannelWriteHalf<Msg>,
+    first_prompt: Option<&FirstPrompt>,
     kind: Option<u32>,
     mut ended: watch::Receiver<bool>,
     linger: Duration,
@@ -244,7 +248,12 @@ async fn deliver(
             read = reader.read_buf(&mut buffer) => match read {
                 // A terminal that the last program has left fails with EIO.
                 Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => send(buffer.split().freeze()).await?,
+                Ok(_) => {
+                    send(buffer.split().freeze()).await?;
+                    if let Some(first_prompt) = first_prompt {
+                        first_prompt.shown();
+                    }
+                }
             },
             () = &mut over => break,
         }

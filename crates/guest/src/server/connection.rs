@@ -100,7 +100,8 @@ impl Handler for Connection {
         let (reader, writer) = channel.split();
         let handle = session.handle();
         reply.accept().await;
-        tokio::spawn(channel::run(SessionChannel { reader, writer, handle, start: started }));
+        let first_prompt = self.config.first_prompt.clone();
+        tokio::spawn(channel::run(SessionChannel { reader, writer, handle, first_prompt, start: started }));
         Ok(())
     }
 

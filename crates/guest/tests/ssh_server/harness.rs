@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozlab_guest::login::Login;
-use dozlab_guest::server::{self, ServerConfig};
+use dozlab_guest::server::{self, FirstPrompt, ServerConfig};
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, client};
@@ -42,6 +42,7 @@ impl Server {
             sftp_program: PathBuf::from(env!("CARGO_BIN_EXE_dozlab-guest")),
             extra_path: None,
             privileged: false,
+            first_prompt: FirstPrompt::default(),
         };
         std::thread::spawn(move || {
             let runtime =
