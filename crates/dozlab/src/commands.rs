@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::output::colour_on_stderr;
+use crate::progress::Screen;
 
 /// What a subcommand returns: its exit code, or an error to show.
 pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -93,6 +94,19 @@ fn start_logging(cli: &Cli) {
     } else {
         logs.with_ansi(colour_on_stderr()).init();
     }
+}
+
+/// The exit code after Ctrl-C: 128 and the signal's number, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Does the work, or drops it at Ctrl-C, which ends the programs it runs and removes its half-made files.
+async fn until_interrupted(screen: &Screen, work: impl Future<Output = Outcome>) -> Outcome {
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+    };
+    screen.clear();
+    outcome
 }
 
 /// A variable of the environment, for the settings of containers.

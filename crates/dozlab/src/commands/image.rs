@@ -9,7 +9,7 @@ use dozlab_rootfs::import::ImportOptions;
 use dozlab_rootfs::store::RemovedBlob;
 use dozlab_rootfs::{ImageRecord, Store};
 
-use super::{Outcome, folders, variable};
+use super::{Outcome, folders, until_interrupted, variable};
 use crate::cli::{Format, Image};
 use crate::output::{self, ago, bytes, line, table};
 use crate::progress::Screen;
@@ -17,8 +17,7 @@ use crate::progress::Screen;
 pub(super) async fn run(command: Image) -> Outcome {
     let store = Store::open(&folders()?.images())?;
     let screen = Screen::new();
-    let interrupted = tokio::signal::ctrl_c();
-    let done = async {
+    until_interrupted(&screen, async {
         match command {
             Image::Import { source, name, output } => {
                 let name = name.unwrap_or_else(|| name_of(&source));
@@ -53,15 +52,8 @@ pub(super) async fn run(command: Image) -> Outcome {
             }
         }
         Ok(ExitCode::SUCCESS)
-    };
-    // Dropping the work ends its programs and removes its files.
-    tokio::select! {
-        outcome = done => outcome,
-        _ = interrupted => {
-            screen.clear();
-            Ok(ExitCode::from(130))
-        }
-    }
+    })
+    .await
 }
 
 /// A file's name without the endings that say what kind of file it is.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use dozlab_boot::KernelStore;
 
-use super::{Outcome, folders};
+use super::{Outcome, folders, until_interrupted};
 use crate::cli::Kernel;
 use crate::output::{self, line, table};
 use crate::progress::Screen;
@@ -15,12 +15,16 @@ pub(super) async fn run(command: Kernel) -> Outcome {
         Kernel::Import { package } => {
             let screen = Screen::new();
             let show = |text: &str| screen.doing(text);
-            let imported = match package {
-                Some(package) => store.import_package(&package, &show).await,
-                None => store.import_debian(&show).await,
-            };
-            screen.clear();
-            line(&imported?.release);
+            return until_interrupted(&screen, async {
+                let imported = match package {
+                    Some(package) => store.import_package(&package, &show).await,
+                    None => store.import_debian(&show).await,
+                };
+                screen.clear();
+                line(&imported?.release);
+                Ok(ExitCode::SUCCESS)
+            })
+            .await;
         }
         Kernel::Ls(flags) => {
             let kernels = store.list()?;

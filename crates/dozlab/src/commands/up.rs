@@ -14,13 +14,10 @@ use dozlab_session::duration::TimeLimit;
 use dozlab_session::plan::PlanRequest;
 use serde::Serialize;
 
-use super::{Outcome, folders, signals};
+use super::{INTERRUPTED, Outcome, folders, signals};
 use crate::cli::{Format, NetworkKind, Up};
 use crate::output::{self, line};
 use crate::progress::Screen;
-
-/// The exit code after Ctrl-C: 128 and the signal's number, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// How often a lab in the background is looked at until it has a prompt.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

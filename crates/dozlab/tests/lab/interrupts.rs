@@ -1,0 +1,83 @@
+//! Ctrl-C at each stage of a start, and afterwards, leaves nothing behind.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use crate::support::{Place, kill, wait_for};
+
+/// Starts a lab in the foreground, interrupts it as soon as it has said `mark`, and returns its exit code.
+fn interrupted_at(place: &Place, mark: &str) -> Option<i32> {
+    let arguments = ["up", "tiny", "--name", "one", "--memory", "256", "--disk", "192M", "--no-editor"];
+    let mut child = place.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let found = lines.by_ref().map_while(Result::ok).any(|line| line.contains(mark));
+    assert!(found, "`up` never said `{mark}`");
+    kill(child.id().into(), "INT");
+    for line in lines.map_while(Result::ok) {
+        println!("{line}");
+    }
+    exit_code(&mut child)
+}
+
+fn exit_code(child: &mut Child) -> Option<i32> {
+    wait_for("the command to end", || child.try_wait().unwrap()).code()
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_at_any_stage() {
+    let place = Place::new();
+    for mark in ["kernel ready", "image ready", "hypervisor chosen", "disk ready", "network ready"] {
+        assert_eq!(interrupted_at(&place, mark), Some(130), "at `{mark}`");
+        place.assert_nothing_left();
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_while_the_machine_boots() {
+    let place = Place::new();
+    for mark in ["hypervisor started", "guest started", "SSH ready"] {
+        assert_eq!(interrupted_at(&place, mark), Some(130), "at `{mark}`");
+        place.assert_nothing_left();
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_running_lab_as_one_ends_it() {
+    let place = Place::new();
+    assert_eq!(interrupted_at(&place, "Ctrl-C ends the lab"), Some(0));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn ctrl_c_while_the_kernel_is_prepared_leaves_no_half_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new();
+    let mut command = place.command(&["kernel", "import"]);
+    command.env("DOZLAB_DATA_DIR", folder.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("reading Debian's package lists")));
+    kill(child.id().into(), "INT");
+    lines.for_each(drop);
+    assert_eq!(exit_code(&mut child), Some(130));
+    let left = std::fs::read_dir(folder.path().join("kernels")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn keep_stops_a_lab_in_order_and_keeps_its_disk() {
+    let place = Place::new();
+    let arguments =
+        ["up", "tiny", "--keep", "--name", "one", "--memory", "256", "--disk", "192M", "--no-editor"];
+    let mut child = place.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("keeps its disk")));
+    place.exec("one", "echo kept > /root/file");
+    kill(child.id().into(), "INT");
+    lines.for_each(drop);
+    assert_eq!(exit_code(&mut child), Some(0));
+    assert_eq!(place.state("one"), "stopped");
+    place.wait_until_quiet();
+    place.up("one", &[]);
+    assert_eq!(place.exec("one", "cat /root/file"), "kept");
+}

@@ -1,0 +1,11 @@
+//! Whole labs, driven as a person drives them: the binary, real machines, real processes.
+//!
+//! Most labs here are made from an image of nothing but busybox, which our guest program turns into a machine as it does
+//! any other. Each test has a data folder of its own; the image and the kernel are made once and shared.
+
+mod errors;
+mod interrupts;
+mod life;
+mod network;
+mod support;
+mod survival;
