@@ -137,6 +137,28 @@ async fn much_input_and_output_at_once_does_not_stand_still() {
 }
 
 #[tokio::test]
+async fn many_small_writes_become_few_packets() {
+    let server = Server::start();
+    let session = server.login().await;
+    let mut channel = session.channel_open_session().await.expect("a channel");
+    // The shell writes each line by itself.
+    channel
+        .exec(true, "i=0; while [ $i -lt 5000 ]; do echo $i; i=$((i + 1)); done")
+        .await
+        .expect("it is sent");
+    let (mut packets, mut received) = (0, Vec::new());
+    while let Some(message) = channel.wait().await {
+        if let ChannelMsg::Data { data } = message {
+            packets += 1;
+            received.extend_from_slice(&data);
+        }
+    }
+    let expected: String = (0..5000).map(|number| format!("{number}\n")).collect();
+    assert!(received == expected.as_bytes(), "the output is not what was written");
+    assert!(packets < 500, "{packets} packets");
+}
+
+#[tokio::test]
 async fn a_background_job_does_not_hold_the_channel() {
     let server = Server::start();
     let session = server.login().await;
