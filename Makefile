@@ -27,7 +27,7 @@ deny: ## licences, bans and sources of what is linked in
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
 
-bench: packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
+bench: test-packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
 	$(CARGO) build --release --locked --bin dozlab
 	./scripts/bench-start
 

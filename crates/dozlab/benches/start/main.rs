@@ -1,0 +1,98 @@
+//! How long from nothing to a prompt: a lab's stages, beside a plain boot of the same kernel and image.
+//!
+//! `make bench` runs this on the `vm` image. Both are started in turn, several times, on the same hypervisor with the
+//! same memory; the plain one boots the image's own init and sshd by way of a small busybox initramfs, as one does
+//! without Dozlab. A prompt counts when a shell has printed it: in a WebSocket here, over `ssh -tt` there. What is
+//! printed is the median of the runs with their range, and the two as a ratio.
+
+mod lab;
+mod plain;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The memory of both machines in MiB.
+const MEMORY_MIB: u32 = 512;
+
+fn main() {
+    // `cargo test --benches` compiles this and asks for nothing.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
+    let folder = std::env::var_os("DOZLAB_DATA_DIR").map_or_else(home_data, PathBuf::from);
+    let mut labs: BTreeMap<usize, (String, Vec<f64>)> = BTreeMap::new();
+    let mut plain_prompts = Vec::new();
+    for run in 1..=runs {
+        let lab = lab::start();
+        let plain = plain::seconds_to_prompt(&folder);
+        println!("run {run}: lab {:.2} s, plain boot {plain:.2} s", lab.last().expect("a lab has stages").1);
+        for (index, (stage, seconds)) in lab.into_iter().enumerate() {
+            labs.entry(index).or_insert_with(|| (stage, Vec::new())).1.push(seconds);
+        }
+        plain_prompts.push(plain);
+    }
+    println!("\nseconds since the start, median of {runs} runs (range)");
+    let mut lab_prompt = 0.0;
+    let mut first_line = 0.0;
+    for (stage, seconds) in labs.values() {
+        println!("  {stage:<28} {}", shown(seconds));
+        lab_prompt = median(seconds);
+        if stage == "guest init" {
+            first_line = lab_prompt;
+        }
+    }
+    println!("  {:<28} {}", "plain boot: prompt over ssh", shown(&plain_prompts));
+    println!("\nfrom the guest's first line to a prompt: {:.2} s", lab_prompt - first_line);
+    println!("a lab's prompt takes {:.2} of a plain boot's time", lab_prompt / median(&plain_prompts));
+}
+
+fn home_data() -> PathBuf {
+    PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".local/share/dozlab")
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn shown(seconds: &[f64]) -> String {
+    let (low, high) = seconds.iter().fold((f64::MAX, 0.0_f64), |(low, high), s| (low.min(*s), high.max(*s)));
+    format!("{:6.2}  ({low:.2} to {high:.2})", median(seconds))
+}
+
+/// Whether a shell has printed its prompt: the output, without escape sequences, ends as bash's prompt does.
+fn ends_with_prompt(output: &[u8]) -> bool {
+    let mut text = String::new();
+    let mut characters = String::from_utf8_lossy(output).into_owned();
+    characters.retain(|character| character != '\r');
+    let mut rest = characters.chars().peekable();
+    while let Some(character) = rest.next() {
+        if character != '\x1b' {
+            text.push(character);
+            continue;
+        }
+        // A control sequence ends with a letter, an operating system command with a bell or `\`.
+        let ends: fn(char) -> bool = match rest.next() {
+            Some(']') => |end| end == '\x07' || end == '\\',
+            _ => |end| end.is_ascii_alphabetic(),
+        };
+        rest.by_ref().find(|character| ends(*character));
+    }
+    text.ends_with("$ ") || text.ends_with("# ")
+}
+
+fn dozlab(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(env!("CARGO_BIN_EXE_dozlab")).args(arguments).output().expect("dozlab runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "dozlab {arguments:?}: {error}");
+    output.stdout
+}
+
+fn newest_kernel(data: &Path) -> PathBuf {
+    let kernels = std::fs::read_dir(data.join("kernels")).expect("there are kernels");
+    let folders = kernels.filter_map(Result::ok).map(|kernel| kernel.path());
+    folders.filter(|kernel| kernel.join("kernel.json").exists()).max().expect("there is a kernel")
+}
