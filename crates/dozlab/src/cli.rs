@@ -165,10 +165,9 @@ Examples:
   dozlab up mine --user root --egress none
   dozlab up --detach --output json | jq -r .terminal")]
 pub(crate) struct Up {
-    /// The image: a name from `dozlab image ls`. `vm` is built where it is not there
-    #[arg(default_value = "vm")]
-    pub(crate) image: ImageRef,
-    /// The lab's name; a stopped lab of this name is started again on its own disk
+    /// The image: a name from `dozlab image ls` [default: vm, which is built where it is not there]
+    pub(crate) image: Option<ImageRef>,
+    /// The lab's name; a stopped lab of this name is started again on its own disk, as it was
     #[arg(long)]
     pub(crate) name: Option<SessionId>,
     /// Virtual CPUs, 1 to 32 [default: 1]

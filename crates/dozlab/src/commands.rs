@@ -99,11 +99,11 @@ fn start_logging(cli: &Cli) {
 /// The exit code after Ctrl-C: 128 and the signal's number, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// Does the work, or drops it at Ctrl-C, which ends the programs it runs and removes its half-made files.
+/// Does the work, or drops it at Ctrl-C or SIGTERM, which ends the programs it runs and removes its half-made files.
 async fn until_interrupted(screen: &Screen, work: impl Future<Output = Outcome>) -> Outcome {
     let outcome = tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+        _ = signals::terminated() => Ok(ExitCode::from(INTERRUPTED)),
     };
     screen.clear();
     outcome

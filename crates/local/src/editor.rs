@@ -129,7 +129,8 @@ pub(crate) fn command(
     Ok(command)
 }
 
-/// The editor's settings. Written at each start; what a learner changes goes to the workspace's own settings.
+/// The editor's settings. Its terminal is the VM's; the profiles of this machine's own shells are taken out so that nobody
+/// opens one by mistake, which is no protection: the editor runs on this machine, as its user. Written at each start; what a learner changes goes to the workspace's own settings.
 fn write_settings(session: &SessionFolder, dozlab: &Path) -> io::Result<()> {
     let sessions = session.path().parent().unwrap_or(Path::new("/"));
     let data = sessions.parent().unwrap_or(Path::new("/"));
@@ -148,7 +149,8 @@ fn write_settings(session: &SessionFolder, dozlab: &Path) -> io::Result<()> {
                 "args": ["ssh", session.name()],
                 "env": { "DOZLAB_DATA_DIR": data },
                 "icon": "vm"
-            }
+            },
+            "bash": null, "fish": null, "pwsh": null, "sh": null, "tmux": null, "zsh": null,
         },
     });
     let folder = session.vscode_data().join("User");

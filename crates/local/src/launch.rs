@@ -4,8 +4,10 @@
 //! verdict about hypervisors. [`create`] makes the session's own folder, with its secrets and its record, or takes up
 //! the one that a stopped session left.
 
+mod create;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,20 +17,19 @@ use dozlab_network::namespace::{Namespace, NamespaceError};
 use dozlab_rootfs::debian::{self, BuildError, BuildOptions};
 use dozlab_rootfs::store::{ImageRecord, StoreError};
 use dozlab_rootfs::{Progress, Store};
-use dozlab_session::guest_config::{GuestConfig, GuestNetwork};
-use dozlab_session::id::SessionId;
-use dozlab_session::plan::{Plan, PlanError, PlanRequest};
-use dozlab_session::{defaults, image::ImageRef};
+use dozlab_session::defaults;
+use dozlab_session::plan::{PlanError, PlanRequest};
+use dozlab_session::size::ByteSize;
 use dozlab_vm::probe::{Choice, HypervisorKind, ProbeError, Prober};
 use serde::{Deserialize, Serialize};
 
 use crate::editor::{EditorChoice, EditorError, EditorFinding, EditorProgram};
 use crate::folders::Folders;
-use crate::keys::{hex, token, write_private};
-use crate::ports::{PortError, bindable, free_address};
-use crate::record::{SessionRecord, SessionState, Stage};
+use crate::ports::PortError;
+use crate::record::{SessionRecord, Stage};
 use crate::session_folder::{SessionFolder, SessionFolderError};
-use crate::sessions::Sessions;
+
+pub use create::create;
 
 /// The image that is built where it is not there.
 const BUILT_IMAGE: &str = "vm";
@@ -103,6 +104,20 @@ pub enum LaunchError {
     /// The image store could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A stopped lab is asked to be something else.
+    #[error(
+        "lab `{name}` has {what} {has}, not {asked}: leave that out to start it again, or `dozlab rm {name}` first"
+    )]
+    Different {
+        /// The lab.
+        name: String,
+        /// What differs.
+        what: &'static str,
+        /// What it has.
+        has: String,
+        /// What was asked for.
+        asked: String,
+    },
     /// The disk asked for is smaller than the image.
     #[error(
         "a disk of {disk} cannot hold the image `{image}`, which has {size} bytes: ask for `--disk {least}` or more"
@@ -137,15 +152,23 @@ pub enum LaunchError {
     Namespace(#[from] NamespaceError),
 }
 
-/// What all sessions share, ready.
+/// What is ready before the session's own folder is made.
 #[derive(Debug)]
 pub struct Prepared {
+    request: PlanRequest,
     kernel: Kernel,
-    image: ImageRecord,
+    image: Origin,
     hypervisor: HypervisorKind,
     /// `None` for a session without an editor.
     editor: Option<EditorFinding>,
     stages: BTreeMap<Stage, u64>,
+}
+
+/// What the session's disk is made from, or was.
+#[derive(Debug)]
+struct Origin {
+    digest: String,
+    user: String,
 }
 
 /// A session that is ready to be supervised.
@@ -185,6 +208,11 @@ pub async fn prepare(
     }
     let mut stages = BTreeMap::new();
     let editor = options.editor.find(folders)?;
+    let mut request = options.request.clone();
+    let earlier = earlier(folders, &request)?;
+    if let Some(earlier) = &earlier {
+        take_up(earlier, &mut request)?;
+    }
 
     let clock = Clock::start(Stage::Kernel, watcher);
     let kernels = KernelStore::new(folders.kernels());
@@ -194,25 +222,76 @@ pub async fn prepare(
     };
     clock.stop(&kernel.release, &mut stages, watcher);
 
-    let clock = Clock::start(Stage::Image, watcher);
-    let image = image(folders, options, watcher).await?;
-    let detail = image.os_name.clone().unwrap_or_else(|| image.source.clone());
-    clock.stop(&format!("{}: {detail}", image.name), &mut stages, watcher);
-
     let clock = Clock::start(Stage::Hypervisor, watcher);
     let prober = Prober::new(&kernel, &folders.cache, false);
     let hypervisor = prober.choose(options.hypervisor, options.network == Network::User).await?;
     clock.stop(&hypervisor.to_string(), &mut stages, watcher);
-    Ok(Prepared { kernel, image, hypervisor, editor, stages })
+
+    let clock = Clock::start(Stage::Image, watcher);
+    let name =
+        request.image.get_or_insert_with(|| BUILT_IMAGE.parse().expect("the name is an image reference"));
+    let (image, detail) = match earlier.filter(has_disk(folders)) {
+        // The disk is there; the image may have been removed since.
+        Some(earlier) => {
+            let detail = format!("{name}: the disk of last time");
+            (Origin { digest: earlier.image_digest, user: earlier.user }, detail)
+        }
+        None => {
+            let image = find_image(folders, name.as_str(), watcher).await?;
+            check_disk(request.disk.unwrap_or(defaults::DISK_SIZE), &image)?;
+            let system = image.os_name.clone().unwrap_or_else(|| image.source.clone());
+            let detail = format!("{}: {system}", image.name);
+            (Origin { digest: image.digest.to_string(), user: image.user }, detail)
+        }
+    };
+    clock.stop(&detail, &mut stages, watcher);
+    Ok(Prepared { request, kernel, image, hypervisor, editor, stages })
 }
 
-async fn image(
+/// The record of a session of the wanted name, where there was one.
+fn earlier(folders: &Folders, request: &PlanRequest) -> Result<Option<SessionRecord>, LaunchError> {
+    let Some(id) = &request.session_id else { return Ok(None) };
+    Ok(SessionFolder::new(folders.sessions().join(id.as_str())).record()?)
+}
+
+fn has_disk(folders: &Folders) -> impl Fn(&SessionRecord) -> bool + '_ {
+    |record| SessionFolder::new(folders.sessions().join(record.name())).disk().exists()
+}
+
+/// Starts a stopped session as it was: what is not asked for now is as it was then, and what its disk decides cannot be
+/// asked for anew.
+fn take_up(earlier: &SessionRecord, request: &mut PlanRequest) -> Result<(), LaunchError> {
+    let plan = &earlier.plan;
+    let different = |what, has: &dyn Display, asked: &dyn Display| LaunchError::Different {
+        name: earlier.name().to_owned(),
+        what,
+        has: has.to_string(),
+        asked: asked.to_string(),
+    };
+    if let Some(asked) = request.image.as_ref().filter(|asked| **asked != plan.image) {
+        return Err(different("the image", &plan.image, asked));
+    }
+    if let Some(asked) = request.disk.filter(|asked| *asked != plan.disk) {
+        return Err(different("a disk of", &plan.disk, &asked));
+    }
+    request.image = Some(plan.image.clone());
+    request.disk = Some(plan.disk);
+    request.vcpus.get_or_insert(plan.vcpus);
+    request.memory.get_or_insert(plan.memory);
+    request.hostname.get_or_insert_with(|| plan.hostname.clone());
+    request.egress.get_or_insert(plan.network.egress);
+    if request.login_user.is_none() {
+        request.login_user.clone_from(&plan.login_user);
+    }
+    Ok(())
+}
+
+async fn find_image(
     folders: &Folders,
-    options: &Options,
+    name: &str,
     watcher: &dyn Watcher,
 ) -> Result<ImageRecord, LaunchError> {
     let store = Store::open(&folders.images())?;
-    let name = options.request.image.as_ref().map_or(BUILT_IMAGE, ImageRef::as_str);
     match store.get(name) {
         Ok(record) => Ok(record),
         Err(StoreError::NoSuchImage { .. }) if name == BUILT_IMAGE => {
@@ -224,158 +303,17 @@ async fn image(
     }
 }
 
-/// Makes the session's folder, or takes up the one that a stopped session of this name left: its disk, its secrets and,
-/// where they are free, its ports are kept.
-///
-/// # Errors
-/// [`LaunchError`]; a folder that was made is removed again.
-pub fn create(folders: &Folders, options: &Options, prepared: Prepared) -> Result<Launched, LaunchError> {
-    let mut request = options.request.clone();
-    let id = request.session_id.get_or_insert_with(|| new_id(prepared.image.name.as_str())).clone();
-    request.image.get_or_insert_with(|| {
-        prepared.image.name.as_str().parse().expect("a name of the store is an image reference")
-    });
-    let plan = Plan::resolve(&request)?;
-    check_disk(&plan, &prepared.image)?;
-    let folder = SessionFolder::new(folders.sessions().join(id.as_str()));
-    let earlier = folder.record()?;
-    if folder.is_supervised() {
-        return Err(SessionFolderError::Locked { name: folder.name() }.into());
-    }
-    let is_new = earlier.is_none();
-    let address = match &earlier {
-        Some(earlier) => *earlier.terminal.ip(),
-        None => free_address(&Sessions::new(folders).addresses()?),
-    };
-    let made = fill(&folder, options, plan, prepared, earlier, address);
-    if made.is_err() && is_new {
-        folder.remove()?;
-    }
-    Ok(Launched { record: made?, folder })
-}
-
-fn fill(
-    folder: &SessionFolder,
-    options: &Options,
-    plan: Plan,
-    prepared: Prepared,
-    earlier: Option<SessionRecord>,
-    address: Ipv4Addr,
-) -> Result<SessionRecord, LaunchError> {
-    folder.create()?;
-    let keep = |wanted: Option<u16>, known: Option<u16>, flag| {
-        let kept =
-            known.filter(|_| wanted.is_none()).and_then(|port| bindable(address, Some(port), flag).ok());
-        kept.map_or_else(|| bindable(address, wanted, flag), Ok)
-    };
-    let known = earlier.as_ref();
-    let terminal = keep(options.terminal_port, known.map(|known| known.terminal.port()), "--terminal-port")?;
-    let editor = match &prepared.editor {
-        None => None,
-        Some(_) => {
-            let port = known.and_then(|known| known.editor).map(|editor| editor.port());
-            Some(keep(options.editor_port, port, "--editor-port")?)
-        }
-    };
-    let ssh = match options.network {
-        Network::User => keep(options.ssh_port, known.map(|known| known.ssh.port()), "--ssh-port")?,
-        // Known once the namespace is there; the supervisor makes it.
-        Network::Pod => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, defaults::SSH_PORT),
-    };
-    folder.make_secrets(ssh)?;
-    let image_user = || prepared.image.user.clone();
-    let user = plan.login_user.as_ref().map_or_else(image_user, ToString::to_string);
-    write_guest_config(folder, &plan, &user, options.network, &prepared.kernel)?;
-    let record = SessionRecord {
-        user,
-        image_digest: prepared.image.digest.to_string(),
-        network: options.network,
-        state: SessionState::Starting,
-        reason: None,
-        created_ms: known.map_or_else(now_ms, |known| known.created_ms),
-        started_ms: now_ms(),
-        stages: prepared.stages,
-        terminal,
-        editor,
-        ssh,
-        processes: BTreeMap::new(),
-        hypervisor: prepared.hypervisor.to_string(),
-        means: Means {
-            kernel: prepared.kernel.folder.clone(),
-            hypervisor: prepared.hypervisor,
-            editor: match prepared.editor {
-                Some(EditorFinding::Program(program)) => Some(program),
-                Some(EditorFinding::ToInstall) | None => None,
-            },
-        },
-        plan,
-    };
-    folder.write_record(&record)?;
-    Ok(record)
-}
-
-fn check_disk(plan: &Plan, image: &ImageRecord) -> Result<(), LaunchError> {
-    if plan.disk.as_bytes() >= image.size {
+fn check_disk(disk: ByteSize, image: &ImageRecord) -> Result<(), LaunchError> {
+    if disk.as_bytes() >= image.size {
         return Ok(());
     }
     let least = image.size.div_ceil(1 << 20);
     Err(LaunchError::DiskTooSmall {
-        disk: plan.disk.to_string(),
+        disk: disk.to_string(),
         image: image.name.to_string(),
         size: image.size,
         least: format!("{least}M"),
     })
-}
-
-/// What the guest is told. The host key and the machine's id are kept from an earlier start, the entropy is new.
-fn write_guest_config(
-    folder: &SessionFolder,
-    plan: &Plan,
-    user: &str,
-    network: Network,
-    kernel: &Kernel,
-) -> Result<(), LaunchError> {
-    let path = folder.guest_config();
-    let earlier: Option<GuestConfig> =
-        std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let dns = match network {
-        Network::User => vec![defaults::USER_NETWORK_RESOLVER],
-        Network::Pod => plan.network.dns.clone(),
-    };
-    let public_key = folder.read(&folder.identity_file().with_extension("pub"))?;
-    let config = GuestConfig {
-        session_id: plan.session_id.to_string(),
-        hostname: plan.hostname.to_string(),
-        user: user.to_owned(),
-        authorized_key: public_key.trim_end().to_owned(),
-        host_key: folder.read(&folder.host_key_file())?,
-        machine_id: earlier.map_or_else(|| hex(16), |earlier| earlier.machine_id),
-        entropy: hex(64),
-        network: GuestNetwork {
-            address: plan.network.vm_address,
-            prefix: plan.network.prefix,
-            gateway: plan.network.gateway,
-            dns,
-        },
-        root_device: "/dev/vda".into(),
-        modules_device: kernel.modules_disk().map(|_| "/dev/vdb".into()),
-    };
-    let text = serde_json::to_string(&config).expect("a guest's configuration has only strings and numbers");
-    Ok(write_private(&path, &text).map_err(SessionFolderError::from)?)
-}
-
-/// A name that is easy to type: the image's, and four characters.
-fn new_id(image: &str) -> SessionId {
-    let image: String = image
-        .chars()
-        .map(|character| character.to_ascii_lowercase())
-        .filter(|character| character.is_ascii_alphanumeric() || *character == '-')
-        .take(30)
-        .collect();
-    let suffix = token(4).to_ascii_lowercase();
-    let id = format!("{}-{suffix}", image.trim_matches('-'));
-    let id = id.trim_start_matches('-');
-    id.parse().expect("letters, digits and inner hyphens, at most 35 of them, are a session's id")
 }
 
 /// Measures one stage.
@@ -408,19 +346,4 @@ pub(crate) async fn make_namespace(session: &str) -> Result<Namespace, Namespace
         left.remove().await?;
     }
     Namespace::create(session).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_name_comes_from_the_image_and_is_always_valid() {
-        assert!(new_id("vm").as_str().starts_with("vm-"));
-        for image in
-            ["UPPER_case.ext4", "-", "", "a-very-long-name-of-an-image-that-nobody-should-have-to-type-twice"]
-        {
-            assert!(new_id(image).as_str().len() <= 40, "{image}");
-        }
-    }
 }

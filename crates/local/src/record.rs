@@ -45,10 +45,10 @@ impl SessionState {
 pub enum Stage {
     /// The kernel is there.
     Kernel,
-    /// The image is there.
-    Image,
     /// A hypervisor was chosen.
     Hypervisor,
+    /// The image is there.
+    Image,
     /// The session's disk is ready.
     Disk,
     /// The network is ready.
@@ -67,8 +67,8 @@ impl Stage {
     /// All stages in order.
     pub const ALL: [Self; 9] = [
         Self::Kernel,
-        Self::Image,
         Self::Hypervisor,
+        Self::Image,
         Self::Disk,
         Self::Network,
         Self::Vm,

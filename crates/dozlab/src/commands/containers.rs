@@ -14,13 +14,17 @@ use dozlab_vm::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, signals, variable};
+use super::{Outcome, signals, until_interrupted, variable};
 use crate::progress::Screen;
 
 pub(super) async fn init_rootfs() -> Outcome {
     let init = InitRootfs::from_env(variable)?;
-    init.run(Arc::new(Screen::new())).await?;
-    Ok(ExitCode::SUCCESS)
+    let screen = Screen::new();
+    until_interrupted(&screen, async {
+        init.run(Arc::new(screen.clone())).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }
 
 pub(super) async fn network_setup() -> Outcome {

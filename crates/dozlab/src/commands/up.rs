@@ -136,7 +136,7 @@ fn options(flags: Up) -> Options {
     Options {
         request: PlanRequest {
             session_id: flags.name,
-            image: Some(flags.image),
+            image: flags.image,
             vcpus: flags.cpus,
             memory: flags.memory,
             disk: flags.disk,
@@ -207,7 +207,7 @@ async fn in_background(
 
 fn show_stages(record: &SessionRecord, shown: &mut BTreeMap<Stage, u64>, screen: &Screen) {
     // What was shared by all sessions was shown while it was prepared.
-    for (stage, took) in record.stages.iter().filter(|(stage, _)| **stage > Stage::Hypervisor) {
+    for (stage, took) in record.stages.iter().filter(|(stage, _)| **stage > Stage::Image) {
         if shown.insert(*stage, *took).is_none() {
             screen.done(*stage, Duration::from_millis(*took), "");
         }

@@ -162,3 +162,19 @@ fn logs_and_listings_are_for_programs_too() {
     assert!(images.as_array().unwrap().iter().any(|image| image["name"] == "tiny"));
     assert!(place.ok(&["completions", "bash"]).contains("_dozlab"));
 }
+
+#[test]
+fn a_stopped_lab_starts_as_it_was_and_becomes_nothing_else() {
+    let place = Place::new();
+    place.up("one", &["--hostname", "desk", "--egress", "none"]);
+    place.ok(&["stop", "one"]);
+    let error = place.fails(&["up", "vm", "--name", "one", "--no-editor"]);
+    assert!(error.contains("`one` has the image tiny, not vm"), "{error}");
+    let error = place.fails(&["up", "--name", "one", "--disk", "256M", "--no-editor"]);
+    assert!(error.contains("a disk of 192Mi, not 256Mi"), "{error}");
+
+    place.ok(&["up", "--name", "one", "--no-editor", "--detach"]);
+    assert_eq!(place.exec("one", "uname -n"), "desk");
+    let plan = &place.record("one")["plan"];
+    assert_eq!((&plan["memory"], &plan["network"]["egress"]), (&"256Mi".into(), &"none".into()));
+}

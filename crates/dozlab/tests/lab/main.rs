@@ -3,6 +3,8 @@
 //! Most labs here are made from an image of nothing but busybox, which our guest program turns into a machine as it does
 //! any other. Each test has a data folder of its own; the image and the kernel are made once and shared.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
 mod errors;
 mod interrupts;
 mod life;
