@@ -10,7 +10,7 @@ import { mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ANSWER, END, INSTALL, UP } from "./deadlines.js";
+import { ANSWER, END, INSTALL, REBOOT, UP, until } from "./deadlines.js";
 
 const target = fileURLToPath(new URL("../../target", import.meta.url));
 const program = resolve(process.env.DOZLAB || `${target}/debug/dozlab`);
@@ -60,6 +60,13 @@ export class Lab {
   /** Runs a line of shell in the machine, and returns what it printed. */
   sh(line) {
     return dozlab(["exec", this.name, "--", "sh", "-c", line], ANSWER);
+  }
+
+  /** Waits until the image's init has started everything; a prompt does not wait for that. */
+  async waitForInit() {
+    // The word is `degraded` where a unit failed; that is settled too.
+    const settled = "systemctl is-system-running | grep -xE 'running|degraded' || true";
+    await until(`${this.name} has started`, REBOOT, () => this.sh(settled));
   }
 
   /** Ends the lab, and checks that nothing of it is left. */
