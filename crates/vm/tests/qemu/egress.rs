@@ -137,6 +137,15 @@ async fn without_a_filter_the_attacks_succeed_and_with_its_sockets_closed_none_d
     vm.kill(Duration::from_secs(2)).await;
 }
 
+#[tokio::test]
+async fn a_machine_whose_filter_is_not_there_does_not_start() {
+    let lab = Lab::with_init(ATTACKS).await;
+    fs::remove_file(lab.machine.run_folder.join("to-network.sock")).unwrap();
+    let error = Qemu::new(Accelerator::Tcg).unwrap().launch(&lab.machine).await.unwrap_err();
+    assert!(error.to_string().contains("to-network.sock"), "{error}");
+    assert_eq!(lab.processes(), [0; 0]);
+}
+
 /// Takes the filter's place with one that hands every frame back. Ended, it closes its sockets.
 fn relay_everything(lab: &Lab) -> JoinHandle<()> {
     let bind = |name: &str| {
