@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dozlab_boot::{Kernel, KernelError, KernelStore};
-use dozlab_network::namespace::{Namespace, NamespaceError};
+use dozlab_network::namespace::NamespaceError;
 use dozlab_rootfs::debian::{self, BuildError, BuildOptions};
 use dozlab_rootfs::store::{ImageRecord, StoreError};
 use dozlab_rootfs::{Progress, Store};
@@ -338,12 +338,4 @@ impl Clock {
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Makes the network namespace of a session, in place of one that an earlier start left.
-pub(crate) async fn make_namespace(session: &str) -> Result<Namespace, NamespaceError> {
-    if let Some(left) = Namespace::find(session).await? {
-        left.remove().await?;
-    }
-    Namespace::create(session).await
 }

@@ -7,6 +7,7 @@
 //! Whatever ends it (a request, the guest's own power-off, the deadline, an error), the processes are ended in order,
 //! the network is removed, and the record says what happened. Only a request to discard removes the folder.
 
+mod look_after;
 mod processes;
 mod ready;
 
@@ -14,24 +15,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dozlab_network::namespace::{Namespace, NamespaceError};
 use dozlab_process::{BoundChild, Identity};
-use dozlab_session::deadline::{Activity, Due};
 use dozlab_session::guest_config::GuestStage;
 use dozlab_session::vm_status::{VmState, VmStatus};
 use tokio::sync::watch;
 
 use crate::component::Component;
-use crate::editor::find_editor;
 use crate::folders::Folders;
-use crate::launch::{Clock, Network, Watcher, make_namespace, now_ms};
+use crate::launch::{Clock, Network, Watcher, now_ms};
 use crate::record::{SessionRecord, SessionState, Stage};
 use crate::session_folder::{SessionFolder, SessionFolderError, SessionLock};
-
-/// How often the session is looked at while it runs: for a reboot to tell of, for a deadline.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How often it is looked at on the way to a prompt.
 const LOOK_EVERY_AT_START: Duration = Duration::from_millis(5);
@@ -41,10 +37,6 @@ const COMPONENT_GRACE: Duration = Duration::from_secs(20);
 
 /// The same where nothing needs to be kept.
 const DISCARD_GRACE: Duration = Duration::from_millis(300);
-
-/// The pause before a component that ended by itself is started again, doubled up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a supervisor is asked from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,105 +266,6 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Keeps the session's processes running until something ends it.
-    async fn look_after(&mut self) -> Result<Over, SuperviseError> {
-        let mut restarts: BTreeMap<Component, (Instant, Duration)> = BTreeMap::new();
-        let mut boot = self.folder.vm_status().map_or(1, |status| status.boot);
-        let mut warned = false;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if let Some(over) = self.look_at_machine(&mut boot) {
-                return Ok(over);
-            }
-            for component in [Component::TerminalSidecar, Component::CodeServer] {
-                self.look_at_component(component, &mut restarts)?;
-            }
-            let started_ms = self.record.started_ms;
-            let activity = Activity { started_ms, last_active_ms: self.last_active_ms() };
-            match self.record.plan.deadlines.due(activity, now_ms()) {
-                Due::Nothing { .. } => warned = false,
-                Due::Warn { ends_ms, .. } => {
-                    if !std::mem::replace(&mut warned, true) {
-                        let minutes = ends_ms.saturating_sub(now_ms()).div_ceil(60_000);
-                        self.watcher.notice(&format!("the session ends in {minutes} min"));
-                    }
-                }
-                Due::Expired => return Ok(Over::Stopped("its time is over".into())),
-                Due::Idle => return Ok(Over::Stopped("nobody used it".into())),
-            }
-        }
-    }
-
-    fn look_at_machine(&mut self, boot: &mut u32) -> Option<Over> {
-        let status = self.folder.vm_status();
-        if let Some(status) = &status
-            && status.state == VmState::Restarting
-            && status.boot == *boot
-        {
-            *boot += 1;
-            let reason = status.reason.as_deref().unwrap_or("the machine starts again");
-            self.watcher.notice(reason);
-        }
-        let child = self.children.get_mut(&Component::FirecrackerVm)?;
-        let exit = child.inner().try_wait().ok().flatten()?;
-        let reason = status.as_ref().and_then(|status| status.reason.clone());
-        Some(match status.map(|status| status.state) {
-            Some(VmState::Stopped) => Over::Stopped(reason.unwrap_or_default()),
-            Some(VmState::Failed) => Over::Failed(reason.unwrap_or_default()),
-            _ => Over::Failed(format!(
-                "the machine's supervisor ended ({exit}): {}",
-                self.last_words(Component::FirecrackerVm)
-            )),
-        })
-    }
-
-    /// Starts a component again that ended by itself, after a pause that doubles.
-    fn look_at_component(
-        &mut self,
-        component: Component,
-        restarts: &mut BTreeMap<Component, (Instant, Duration)>,
-    ) -> Result<(), SuperviseError> {
-        let Some(child) = self.children.get_mut(&component) else {
-            let due = restarts.get(&component).is_some_and(|(when, _)| Instant::now() >= *when);
-            if due {
-                self.start(component)?;
-                self.write_record()?;
-            }
-            return Ok(());
-        };
-        let Some(status) = child.inner().try_wait().ok().flatten() else { return Ok(()) };
-        self.children.remove(&component);
-        if component == Component::CodeServer && self.record.means.editor.is_none() {
-            return self.editor_was_installed(status);
-        }
-        let pause =
-            restarts.get(&component).map_or(FIRST_PAUSE, |(_, pause)| (*pause * 2).min(LONGEST_PAUSE));
-        restarts.insert(component, (Instant::now() + pause, pause));
-        let message = self.last_words(component);
-        self.watcher.notice(&format!("{component} ended ({status}) and is started again: {message}"));
-        Ok(())
-    }
-
-    /// Starts the editor that was installed meanwhile. A session goes on without one that could not be.
-    fn editor_was_installed(&mut self, status: ExitStatus) -> Result<(), SuperviseError> {
-        self.record.means.editor = find_editor(&self.folders).filter(|_| status.success());
-        if self.record.means.editor.is_some() {
-            self.start(Component::CodeServer)?;
-            return self.write_record();
-        }
-        let message = self.last_words(Component::CodeServer);
-        self.watcher.notice(&format!("the session has no editor: {message}"));
-        Ok(())
-    }
-
-    /// When the learner last did something: what the terminal says, or the start.
-    fn last_active_ms(&self) -> u64 {
-        let modified = std::fs::metadata(self.folder.activity()).and_then(|activity| activity.modified());
-        let since = modified.ok().and_then(|when| when.duration_since(std::time::UNIX_EPOCH).ok());
-        let milliseconds = since.and_then(|since| u64::try_from(since.as_millis()).ok());
-        milliseconds.unwrap_or(0).max(self.record.started_ms)
-    }
-
     /// Ends all components: first what the learner sees, the machine last. A request to discard that comes meanwhile
     /// makes it quick.
     async fn end_components(&mut self, grace: Duration, requests: &mut watch::Receiver<EndRequest>) {
@@ -399,9 +292,13 @@ impl<'a> Supervisor<'a> {
     async fn prepare_network(&mut self) -> Result<(), SuperviseError> {
         let clock = Clock::start(Stage::Network, self.watcher);
         if self.record.network == Network::Pod {
-            let namespace = make_namespace(self.record.name()).await?;
+            if let Some(left) = Namespace::find(self.record.name()).await? {
+                left.remove().await?;
+            }
+            // Kept before it is made, so that an end in the middle of that removes it.
+            let namespace = self.namespace.insert(Namespace::choose(self.record.name())?).clone();
+            namespace.create().await?;
             self.record.ssh = std::net::SocketAddrV4::new(namespace.address(), self.record.ssh.port());
-            self.namespace = Some(namespace);
             self.folder.make_secrets(self.record.ssh)?;
         }
         self.run_to_end(Component::NetworkSetup).await?;

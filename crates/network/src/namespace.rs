@@ -181,23 +181,21 @@ impl Namespace {
         format!("dozlab{}", self.index)
     }
 
-    /// Makes the namespace with its uplink, and the host's side of it. On failure nothing is left behind.
+    /// Chooses a namespace for a session; [`Self::create`] makes it. Whoever holds the value can remove what was made,
+    /// however far that got.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Full`].
+    pub fn choose(session: &str) -> Result<Self, NamespaceError> {
+        Ok(Self { name: Self::name_for(session), index: free_index(session)? })
+    }
+
+    /// Makes the namespace with its uplink, and the host's side of it. After a failure, or when the future is dropped,
+    /// [`Self::remove`] removes what was made.
     ///
     /// # Errors
     /// [`NamespaceError`]; needs root.
-    pub async fn create(session: &str) -> Result<Self, NamespaceError> {
-        let index = free_index(session)?;
-        let namespace = Self { name: Self::name_for(session), index };
-        match namespace.build().await {
-            Ok(()) => Ok(namespace),
-            Err(error) => {
-                namespace.remove().await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn build(&self) -> Result<(), NamespaceError> {
+    pub async fn create(&self) -> Result<(), NamespaceError> {
         let Self { name, .. } = self;
         let (link, host, inside) = (self.host_link(), self.host_address(), self.address());
         let make = format!(

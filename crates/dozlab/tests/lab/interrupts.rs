@@ -2,12 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::sync::PoisonError;
 
+use crate::network::{HOST_NETWORK, host_network};
 use crate::support::{Place, kill, wait_for};
 
 /// Starts a lab in the foreground, interrupts it as soon as it has said `mark`, and returns its exit code.
 fn interrupted_at(place: &Place, mark: &str) -> Option<i32> {
+    interrupted_with(place, mark, &[])
+}
+
+fn interrupted_with(place: &Place, mark: &str, more: &[&str]) -> Option<i32> {
     let arguments = ["up", "tiny", "--name", "one", "--memory", "256", "--disk", "192M", "--no-editor"];
+    let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
     let mut child = place.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let found = lines.by_ref().map_while(Result::ok).any(|line| line.contains(mark));
@@ -38,6 +45,24 @@ fn ctrl_c_leaves_nothing_while_the_machine_boots() {
     for mark in ["hypervisor started", "guest started", "SSH ready"] {
         assert_eq!(interrupted_at(&place, mark), Some(130), "at `{mark}`");
         place.assert_nothing_left();
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_no_network_behind() {
+    let place = Place::new();
+    if !rustix::process::geteuid().is_root() {
+        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
+        assert!(error.contains("needs root"), "{error}");
+        return;
+    }
+    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = host_network();
+    // The network is made right after the disk, so the first interrupt comes in the middle of it.
+    for mark in ["disk ready", "network ready", "guest started"] {
+        assert_eq!(interrupted_with(&place, mark, &["--network", "pod"]), Some(130), "at `{mark}`");
+        place.assert_nothing_left();
+        assert_eq!(host_network(), before, "at `{mark}`");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::support::{Place, said};
 
@@ -72,6 +73,7 @@ fn in_a_namespace_the_guest_reaches_nothing_of_the_host_and_nothing_is_left() {
         assert!(error.contains("needs root"), "{error}");
         return;
     }
+    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
     let before = host_network();
     place.up("one", &["--network", "pod"]);
     let config = std::fs::read_to_string(place.path().join("sessions/one/shared/network-config")).unwrap();
@@ -100,8 +102,11 @@ fn in_a_namespace_the_guest_reaches_nothing_of_the_host_and_nothing_is_left() {
     assert_eq!(host_network(), before);
 }
 
+/// Held by a test that makes networks on the host, so that it sees its own alone.
+pub(crate) static HOST_NETWORK: Mutex<()> = Mutex::new(());
+
 /// The host's links, namespaces and firewall tables.
-fn host_network() -> String {
+pub(crate) fn host_network() -> String {
     let run =
         |program: &str, arguments: &[&str]| said(&Command::new(program).args(arguments).output().unwrap());
     let links = run("ip", &["-brief", "link"]);
