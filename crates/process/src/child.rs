@@ -105,11 +105,14 @@ impl BoundChild {
         }
     }
 
-    /// What a child that has ended said last on standard error, at most four lines.
+    /// What a child that has ended said last on standard error, at most four lines. May be dropped and called again, until
+    /// it has returned once.
     pub async fn last_words(&mut self) -> String {
+        let Some(reader) = &mut self.last_words else { return String::new() };
         // Something that the child started may still hold the pipe open, so its end is not waited for for long.
-        let Some(reader) = self.last_words.take() else { return String::new() };
-        match tokio::time::timeout(Duration::from_millis(500), reader).await {
+        let said = tokio::time::timeout(Duration::from_millis(500), reader).await;
+        self.last_words = None;
+        match said {
             Ok(Ok(said)) => last_lines(&said, 4),
             _ => String::new(),
         }
@@ -181,6 +184,21 @@ mod tests {
         let mut child = BoundChild::spawn(&mut command, Signal::KILL).unwrap();
         assert_eq!(child.wait().await.unwrap().code(), Some(7));
         assert_eq!(child.last_words().await, "199998\n199999\n200000\nlast");
+    }
+
+    #[tokio::test]
+    async fn last_words_that_were_not_waited_for_can_be_asked_for_again() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 0.2 & echo last >&2; exit 7"]).stderr(Stdio::piped());
+        let mut child = BoundChild::spawn(&mut command, Signal::KILL).unwrap();
+        child.wait().await.unwrap();
+        // As in a `select!` in which something else comes first: polled once, then dropped.
+        tokio::select! {
+            biased;
+            _ = child.last_words() => panic!("the sleeping process holds the pipe open"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(child.last_words().await, "last");
     }
 
     #[tokio::test]
