@@ -107,7 +107,8 @@ impl Api {
             answer = &mut talk => answer,
             ended = &mut connection => match ended {
                 Ok(()) => talk.await,
-                Err(error) => Err(io::Error::other(error)),
+                // To a body that it will not read, Firecracker answers twice: the first answer is what counts.
+                Err(error) => talk.await.map_err(|_: io::Error| io::Error::other(error)),
             },
         };
         let (status, text) = answer.map_err(failed)?;
