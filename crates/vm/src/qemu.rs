@@ -110,7 +110,10 @@ async fn connect(child: &mut BoundChild, socket: &Path) -> Result<Qmp, ControlEr
         loop {
             match Qmp::connect(socket).await {
                 Err(ControlError::Socket { ref source, .. })
-                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) =>
                 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
