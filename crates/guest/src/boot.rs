@@ -130,7 +130,7 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
         host_key,
         sftp_program: PathBuf::from("/proc/self/exe"),
         extra_path: None,
-        privileged: true,
+        spared: true,
         first_prompt: FirstPrompt::default(),
     };
     let listener = listen().map_err(BootError::Listen)?;

@@ -60,8 +60,8 @@ pub struct ServerConfig {
     pub sftp_program: PathBuf,
     /// A folder to append to every `PATH`.
     pub extra_path: Option<PathBuf>,
-    /// The server runs with a better priority and is spared by the out-of-memory killer; what it starts is not.
-    pub privileged: bool,
+    /// The out-of-memory killer spares the server; what it starts is to be treated like any other program.
+    pub spared: bool,
     /// Told when somebody has a prompt.
     pub first_prompt: FirstPrompt,
 }

@@ -15,8 +15,8 @@ use tokio::runtime::Builder;
 use crate::boot::modules::LateModules;
 use crate::console::Console;
 use crate::login::{Login, ROOT_PATH};
+use crate::memory_guard;
 use crate::power::{self, Action, button, command};
-use crate::priority;
 use crate::raw_signal::Awaited;
 use crate::server::{self, FirstPrompt, ServerConfig};
 
@@ -103,13 +103,13 @@ impl Service {
     }
 }
 
-/// Leaves process 1's session and cgroup, and takes the server's priority. None of it is needed for a prompt.
+/// Leaves process 1's session and cgroup, and is spared by the out-of-memory killer. None of it is needed for a prompt.
 fn leave_init() {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"dozlab-ssh");
     let _ = fs::create_dir(CGROUP);
     let _ = fs::write(format!("{CGROUP}/cgroup.procs"), "0");
-    priority::raise();
+    memory_guard::spare();
     rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 

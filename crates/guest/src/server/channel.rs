@@ -5,33 +5,27 @@
 //! goes to the client, at the speed at which the client grants its window; and the end of the process is awaited. All
 //! output of the process is sent before its exit status, and that before the channel closes.
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use pty_process::Size;
 use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
 
-use super::process::{Process, StartError, Started, Stream};
+use super::process::{Process, StartError, Started};
 use super::{FirstPrompt, signals};
+use input::Input;
+use output::Delivery;
 
-/// Output is read and sent in pieces of this size, in bytes; the usual size of an SSH packet.
-const PIECE: usize = 32 * 1024;
-/// How much of the client's data waits for a process that does not read, in bytes, before the connection waits with it.
-const INPUT_LIMIT: usize = 4 * 1024 * 1024;
+mod input;
+mod output;
+
 /// How long output of a process that has ended is awaited while its children still hold the pipes: long enough for
 /// `command > >(filter)`, short enough that `server &` does not hold a script up.
 const LINGER: Duration = Duration::from_secs(1);
-/// The most that can be left in a stream when its writer ends, in bytes: the largest pipe that a user can make
-/// (`/proc/sys/fs/pipe-max-size`); a PTY keeps less.
-const MOST_LEFT: usize = 1024 * 1024;
 /// Number of the standard error stream; RFC 4254, section 5.2.
 const STDERR: u32 = 1;
 /// Exit status of a program that could not be started, as shells give it.
@@ -47,71 +41,6 @@ pub(super) struct SessionChannel {
     pub(super) first_prompt: FirstPrompt,
     /// Delivers the process once the client has asked for one.
     pub(super) start: oneshot::Receiver<Result<Started, StartError>>,
-}
-
-/// What the client sent to the process and the process has not read yet.
-struct Input {
-    /// Nothing once the process, or the client, has closed its end.
-    sink: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
-    /// Whether the end of the client's data is to be passed on. A terminal stays open.
-    closable: bool,
-    /// The client will send no more.
-    ended: bool,
-}
-
-impl Input {
-    /// Keeps data that arrive before there is a process.
-    fn waiting() -> Self {
-        Self { sink: None, pieces: VecDeque::new(), bytes: 0, closable: false, ended: false }
-    }
-
-    fn connect(&mut self, sink: Box<dyn AsyncWrite + Send + Unpin>, closable: bool) {
-        self.sink = Some(sink);
-        self.closable = closable;
-        self.close_if_done();
-    }
-
-    fn push(&mut self, data: Bytes) {
-        self.bytes += data.len();
-        self.pieces.push_back(data);
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        self.close_if_done();
-    }
-
-    fn has_room(&self) -> bool {
-        self.bytes < INPUT_LIMIT
-    }
-
-    /// Hands some bytes to the process. Waits for ever where there is nothing to hand over. Nothing is lost when it is
-    /// interrupted.
-    async fn drain(&mut self) {
-        let (Some(sink), Some(first)) = (&mut self.sink, self.pieces.front_mut()) else {
-            return std::future::pending().await;
-        };
-        match sink.write(first).await {
-            Ok(count) if count > 0 => {
-                self.bytes -= count;
-                first.advance(count);
-                if first.is_empty() {
-                    self.pieces.pop_front();
-                }
-                self.close_if_done();
-            }
-            // The process has closed its input.
-            _ => self.sink = None,
-        }
-    }
-
-    fn close_if_done(&mut self) {
-        if self.ended && self.closable && self.pieces.is_empty() {
-            self.sink = None;
-        }
-    }
 }
 
 /// Runs the channel to its end.
@@ -168,12 +97,11 @@ async fn converse(
     let (ended, end) = watch::channel(false);
     let writer = &channel.writer;
     let first_prompt = process.is_on_terminal().then_some(&channel.first_prompt);
+    let to_stdout = Delivery { writer, kind: None, first_prompt, ended: end.clone(), linger };
+    let to_stderr = Delivery { writer, kind: Some(STDERR), first_prompt: None, ended: end, linger };
     let delivery = async {
         writer.data_bytes(greeting).await?;
-        tokio::try_join!(
-            deliver(Some(output), writer, first_prompt, None, end.clone(), linger),
-            deliver(errors, writer, None, Some(STDERR), end.clone(), linger),
-        )
+        tokio::try_join!(to_stdout.run(Some(output)), to_stderr.run(errors))
     };
     tokio::pin!(delivery);
     let (mut status, mut delivered) = (None, false);
@@ -206,7 +134,7 @@ async fn converse(
 fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
     match message {
         // Data that nobody will read are dropped, as a closed pipe would.
-        ChannelMsg::Data { data } if input.sink.is_some() => input.push(data),
+        ChannelMsg::Data { data } if input.is_open() => input.push(data),
         ChannelMsg::Eof => input.end(),
         ChannelMsg::Signal { signal } => {
             if let Some(signal) = signals::from_ssh(&signal) {
@@ -218,61 +146,6 @@ fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
         }
         _ => {}
     }
-}
-
-/// Sends a stream of the process's output: to its end, or, once the process has ended and `linger` has passed, as much
-/// of it as was written by then.
-async fn deliver(
-    stream: Option<Stream>,
-    writer: &ChannelWriteHalf<Msg>,
-    first_prompt: Option<&FirstPrompt>,
-    kind: Option<u32>,
-    mut ended: watch::Receiver<bool>,
-    linger: Duration,
-) -> Result<(), russh::Error> {
-    let Some(Stream { mut reader, rest }) = stream else { return Ok(()) };
-    let send = async |data: Bytes| match kind {
-        Some(kind) => writer.extended_data_bytes(kind, data).await,
-        None => writer.data_bytes(data).await,
-    };
-    let over = async {
-        // The sender lives as long as this future.
-        let _ = ended.wait_for(|ended| *ended).await;
-        sleep(linger).await;
-    };
-    tokio::pin!(over);
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        tokio::select! {
-            read = reader.read_buf(&mut buffer) => match read {
-                // A terminal that the last program has left fails with EIO.
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => {
-                    send(buffer.split().freeze()).await?;
-                    if let Some(first_prompt) = first_prompt {
-                        first_prompt.shown();
-                    }
-                }
-            },
-            () = &mut over => break,
-        }
-    }
-    let mut left = MOST_LEFT;
-    while left > 0 {
-        let Some(piece) = read_without_waiting(&rest, left.min(PIECE)) else { break };
-        left -= piece.len();
-        send(piece).await?;
-    }
-    Ok(())
-}
-
-/// What a stream holds right now, up to `limit` bytes; `None` where it is empty or at its end.
-fn read_without_waiting(stream: &OwnedFd, limit: usize) -> Option<Bytes> {
-    let mut piece = vec![0; limit];
-    let count = rustix::io::retry_on_intr(|| rustix::io::read(stream, &mut piece)).ok()?;
-    piece.truncate(count);
-    (count > 0).then(|| Bytes::from(piece))
 }
 
 /// Tells the client how the process ended, and closes the channel.
@@ -305,35 +178,6 @@ pub(super) fn window(columns: u32, rows: u32, width: u32, height: u32) -> Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn input_is_handed_over_in_order_and_then_closed() {
-        let (near, mut far) = tokio::io::duplex(3);
-        let mut input = Input::waiting();
-        input.push(Bytes::from_static(b"hello "));
-        input.push(Bytes::from_static(b"world"));
-        input.end();
-        input.connect(Box::new(near), true);
-        let mut received = String::new();
-        let handing_over = async {
-            while input.sink.is_some() {
-                input.drain().await;
-            }
-        };
-        let (_, read) = tokio::join!(handing_over, far.read_to_string(&mut received));
-        assert_eq!(read.expect("the far end reads"), 11);
-        assert_eq!(received, "hello world");
-        assert_eq!(input.bytes, 0);
-    }
-
-    #[tokio::test]
-    async fn input_has_a_limit() {
-        let mut input = Input::waiting();
-        while input.has_room() {
-            input.push(Bytes::from_static(&[0; PIECE]));
-        }
-        assert_eq!(input.bytes, INPUT_LIMIT);
-    }
 
     #[test]
     fn a_window_is_cut_to_what_the_kernel_can_hold() {

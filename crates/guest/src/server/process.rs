@@ -218,10 +218,10 @@ fn becoming_user(config: &ServerConfig) -> impl FnMut() -> io::Result<()> + Send
     let groups: Vec<Gid> = config.login.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(config.login.uid), Gid::from_raw(config.login.gid));
     let is_root = rustix::process::geteuid().is_root();
-    let privileged = config.privileged;
+    let spared = config.spared;
     move || {
-        if privileged {
-            let _ = crate::priority::reset();
+        if spared {
+            let _ = crate::memory_guard::expose();
         }
         if is_root {
             // The process has one thread here, so that the thread's ids are the process's.

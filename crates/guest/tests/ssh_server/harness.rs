@@ -41,7 +41,7 @@ impl Server {
             host_key: host_key.clone(),
             sftp_program: PathBuf::from(env!("CARGO_BIN_EXE_dozlab-guest")),
             extra_path: None,
-            privileged: false,
+            spared: false,
             first_prompt: FirstPrompt::default(),
         };
         std::thread::spawn(move || {

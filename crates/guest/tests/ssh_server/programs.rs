@@ -193,7 +193,8 @@ async fn a_lost_connection_ends_what_ran_on_it() {
     let session = server.login().await;
     let mark = server.home().join("hung-up");
     let mut channel = session.channel_open_session().await.expect("a channel");
-    let command = "trap 'touch hung-up; exit' HUP; echo ready; while :; do sleep 0.1; done";
+    let command =
+        "trap 'touch hung-up; exit' HUP; echo ready; exec >/dev/null 2>&1; while :; do sleep 0.1; done";
     channel.exec(true, command).await.expect("the request is sent");
     crate::harness::read_until(&mut channel, "ready").await;
     drop(channel);
