@@ -6,14 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dozlab_session::guest_config::TIME_PARAMETER;
 
-/// Parameters that make no difference to a lab and a large one to how long the kernel takes to start: messages go to
-/// the log only, the cryptography is not tested against itself, and one serial port is looked for, not four.
-/// `random.trust_cpu` lets the kernel use the processor's random numbers at once, `panic=-1` makes it start again
-/// instead of standing still.
+/// Parameters that make no difference to a lab and a large one to how long the kernel takes to start:
+/// messages go to the log only, the cryptography is not tested against itself, and one serial port is looked
+/// for, not four. `random.trust_cpu` lets the kernel use the processor's random numbers at once, `panic=-1`
+/// makes it start again instead of standing still.
 const ALWAYS: &str =
     "console=ttyS0 quiet panic=-1 random.trust_cpu=on cryptomgr.notests 8250.nr_uarts=1 no_timer_check";
 
-/// Puts a command line together: what always holds, what the back end needs, what the machine asks for, and the time.
+/// Puts a command line together: what always holds, what the back end needs, what the machine asks for, and
+/// the time.
 pub(crate) fn compose(backend: &[String], machine: &[String]) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time = format!("{TIME_PARAMETER}={}.{:03}", now.as_secs(), now.subsec_millis());

@@ -1,8 +1,9 @@
-//! The guest's serial console: kept in a file that cannot grow without end, and read for the guest's own lines.
+//! The guest's serial console: kept in a file that cannot grow without end, and read for the guest's own
+//! lines.
 //!
-//! The guest is hostile and may write whatever it likes, as fast as it likes: a line is cut at [`LONGEST_LINE`], the log
-//! is turned over at [`LOG_LIMIT`], and what is said after the machine is up moves nothing on the host but its own
-//! restart.
+//! The guest is hostile and may write whatever it likes, as fast as it likes: a line is cut at
+//! [`LONGEST_LINE`], the log is turned over at [`LOG_LIMIT`], and what is said after the machine is up moves
+//! nothing on the host but its own restart.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use dozlab_session::guest_config::GuestLine;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// A console log is turned over to `NAME.1` when it reaches this many bytes, so that the two together stay under twice
-/// that.
+/// A console log is turned over to `NAME.1` when it reaches this many bytes, so that the two together stay
+/// under twice that.
 pub const LOG_LIMIT: u64 = 1 << 20;
 
 /// Longer lines are cut.
@@ -78,7 +79,8 @@ impl<R: AsyncRead + Unpin> Console<R> {
         Ok(Self { input, log, line: Vec::new(), pending: VecDeque::new(), last_lines: VecDeque::new() })
     }
 
-    /// Waits for the next line that says something; `None` at the console's end. May be dropped and called again.
+    /// Waits for the next line that says something; `None` at the console's end. May be dropped and called
+    /// again.
     pub async fn next(&mut self) -> Option<ConsoleEvent> {
         let mut buffer = [0; 4096];
         loop {
@@ -178,7 +180,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_lines_that_matter_are_found_among_others() {
-        let input = b"[    0.1] noise\r\ndozlab-guest 1.500 start: hello\r\n\xff\xfe garbage\n[ 9.1] reboot: Power down";
+        let input = b"[    0.1] noise\r\ndozlab-guest 1.500 start: hello\r\n\xff\xfe garbage\n\
+            [ 9.1] reboot: Power down";
         let line = GuestLine { uptime_ms: 1500, stage: GuestStage::Start, detail: "hello".into() };
         assert_eq!(events(input).await, [ConsoleEvent::Guest(line), ConsoleEvent::PowerDown]);
         let panic = ConsoleEvent::Panic("Attempted to kill init! exitcode=0x00000100".into());

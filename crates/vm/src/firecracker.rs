@@ -1,8 +1,8 @@
 //! Firecracker, the hypervisor for production: needs KVM that works, and a tap device for the network.
 //!
-//! A machine is configured call by call over its [API](api) and then started. Firecracker opens files when it is told of
-//! them, so a missing one is refused at once, with the reason; it never removes its sockets, so ours are removed before
-//! each start.
+//! A machine is configured call by call over its [API](api) and then started. Firecracker opens files when it
+//! is told of them, so a missing one is refused at once, with the reason; it never removes its sockets, so
+//! ours are removed before each start.
 
 pub mod api;
 pub mod resources;
@@ -41,8 +41,8 @@ const METRICS: &str = "firecracker-metrics.json";
 /// The guest's vsock context id. Each VM has a socket of its own on the host, so one id serves all.
 const GUEST_CID: u32 = 3;
 
-/// What the back end needs on the kernel's command line: `reboot=k` resets through the keyboard controller, which is
-/// how Firecracker notices, and there is no PCI.
+/// What the back end needs on the kernel's command line: `reboot=k` resets through the keyboard controller,
+/// which is how Firecracker notices, and there is no PCI.
 const KERNEL_PARAMETERS: [&str; 2] = ["reboot=k", "pci=off"];
 
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -155,7 +155,8 @@ async fn answers(api: &Api, child: &mut BoundChild) -> Result<bool, ControlError
     }
 }
 
-/// Tells Firecracker of the whole machine, in the order in which existing lab pods do, with what they did not use added.
+/// Tells Firecracker of the whole machine, in the order in which existing lab pods do, with what they did not
+/// use added.
 ///
 /// # Errors
 /// The first refusal.
@@ -215,8 +216,8 @@ impl RunningVm for FirecrackerVm {
         self.console.take().expect("the console is taken once")
     }
 
-    /// Firecracker ends with 0 when the guest resets, and has no other way to power off; whether the guest meant to
-    /// power off is on its console.
+    /// Firecracker ends with 0 when the guest resets, and has no other way to power off; whether the guest
+    /// meant to power off is on its console.
     async fn wait(&mut self) -> VmEnd {
         match self.child.wait().await {
             Ok(status) if status.success() => VmEnd::Reset,

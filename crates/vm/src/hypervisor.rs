@@ -19,8 +19,8 @@ pub trait Hypervisor {
     /// The program and its accelerator, for a person: `QEMU with TCG`.
     fn describe(&self) -> String;
 
-    /// Starts the machine. When this returns, the hypervisor runs and the guest's CPU is about to; on failure no
-    /// process is left.
+    /// Starts the machine. When this returns, the hypervisor runs and the guest's CPU is about to; on failure
+    /// no process is left.
     fn launch(&self, machine: &Machine) -> impl Future<Output = Result<Self::Vm, LaunchError>>;
 }
 
@@ -29,14 +29,15 @@ pub trait RunningVm {
     /// The hypervisor's process.
     fn identity(&self) -> Identity;
 
-    /// The guest's serial console, which can be taken once. It must be read to its end: a hypervisor whose console is
-    /// not drained stands still.
+    /// The guest's serial console, which can be taken once. It must be read to its end: a hypervisor whose
+    /// console is not drained stands still.
     fn take_console(&mut self) -> ChildStdout;
 
     /// Waits until the machine is no more. May be dropped and called again.
     fn wait(&mut self) -> impl Future<Output = VmEnd>;
 
-    /// Asks the guest to power off in order, as the button on a computer does. Whether it does is the guest's business.
+    /// Asks the guest to power off in order, as the button on a computer does. Whether it does is the guest's
+    /// business.
     fn power_down(&mut self) -> impl Future<Output = Result<(), ControlError>>;
 
     /// Stops the virtual CPUs.

@@ -56,6 +56,6 @@ impl NetworkBackend {
     pub(crate) const TO_NETWORK: &str = "to-network.sock";
 }
 
-/// The guest's hardware address. Each VM is alone on its network, so one address serves all; `FE:05` is the prefix that
-/// existing lab pods use.
+/// The guest's hardware address. Each VM is alone on its network, so one address serves all; `FE:05` is the
+/// prefix that existing lab pods use.
 pub(crate) const GUEST_MAC: &str = "fe:05:ac:10:00:02";

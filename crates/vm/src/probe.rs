@@ -1,8 +1,9 @@
 //! Which hypervisor can run Linux here? Asked by booting our own kernel to the guest's first line.
 //!
-//! `/dev/kvm` can exist, open, create a machine and run a toy guest, and still never boot Linux: hosts that are virtual
-//! machines themselves do that. So each candidate boots the real kernel with the real guest program, within a deadline.
-//! The verdict is remembered for this host, kernel and hypervisor; anything that changes one of them asks again.
+//! `/dev/kvm` can exist, open, create a machine and run a toy guest, and still never boot Linux: hosts that
+//! are virtual machines themselves do that. So each candidate boots the real kernel with the real guest
+//! program, within a deadline. The verdict is remembered for this host, kernel and hypervisor; anything that
+//! changes one of them asks again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,8 +59,8 @@ impl HypervisorKind {
         }
     }
 
-    /// How long it may take to the guest's first line. With KVM that is a fraction of a second; emulation takes 2 s on
-    /// an idle machine.
+    /// How long it may take to the guest's first line. With KVM that is a fraction of a second; emulation
+    /// takes 2 s on an idle machine.
     fn patience(self) -> Duration {
         match self {
             Self::Firecracker | Self::QemuKvm => Duration::from_secs(8),
@@ -196,8 +197,8 @@ pub struct Prober<'a> {
 type Cache = BTreeMap<String, Verdict>;
 
 impl<'a> Prober<'a> {
-    /// A prober that boots this kernel and remembers verdicts in `cache_folder`. A fresh one asks again whatever is
-    /// remembered.
+    /// A prober that boots this kernel and remembers verdicts in `cache_folder`. A fresh one asks again
+    /// whatever is remembered.
     #[must_use]
     pub fn new(kernel: &'a Kernel, cache_folder: &Path, fresh: bool) -> Self {
         Self { kernel, cache: cache_folder.join("hypervisors.json"), fresh }
@@ -289,7 +290,8 @@ impl<'a> Prober<'a> {
         ProbeError::Prepare { path: path.to_owned(), message: error.to_string() }
     }
 
-    /// Everything that a verdict depends on: this boot of the host, its kernel, the hypervisor's binary, our kernel.
+    /// Everything that a verdict depends on: this boot of the host, its kernel, the hypervisor's binary, our
+    /// kernel.
     fn key(&self, kind: HypervisorKind, program: &Path) -> String {
         let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let binary = fs::metadata(program).map(|binary| (binary.len(), binary.mtime(), binary.ino()));
@@ -361,11 +363,13 @@ async fn first_line<H: Hypervisor>(
 fn why_no_kvm(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
-            "there is no /dev/kvm: switch on virtualisation in the firmware, or nesting where this is a virtual machine"
+            "there is no /dev/kvm: switch on virtualisation in the firmware, or nesting where this is \
+             a virtual machine"
                 .into()
         }
         io::ErrorKind::PermissionDenied => {
-            "/dev/kvm may not be opened: add yourself to the group `kvm` (`sudo usermod -aG kvm $USER`) and log in anew"
+            "/dev/kvm may not be opened: add yourself to the group `kvm` (`sudo usermod -aG kvm $USER`) and \
+             log in anew"
                 .into()
         }
         _ => format!("/dev/kvm does not open: {error}"),

@@ -1,6 +1,7 @@
 //! The settings of the container `firecracker-vm`, from its environment.
 //!
-//! Names and defaults are those of existing lab pods; what they did not have has a default that leaves them working.
+//! Names and defaults are those of existing lab pods; what they did not have has a default that leaves them
+//! working.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ pub struct Settings {
     pub memory: ByteSize,
     /// `HYPERVISOR`: `auto`, `firecracker`, `qemu`, `qemu-kvm`, `qemu-tcg`.
     pub hypervisor: Choice,
-    /// `SSH_FORWARD`: where to listen for connections to the guest's SSH server, with a user-mode network. Without it
-    /// the network is the tap device `TAP_DEVICE_NAME`.
+    /// `SSH_FORWARD`: where to listen for connections to the guest's SSH server, with a user-mode network.
+    /// Without it the network is the tap device `TAP_DEVICE_NAME`.
     pub ssh_forward: Option<SocketAddrV4>,
     /// `TAP_DEVICE_NAME`: the tap device; `tap0`.
     pub tap: String,
@@ -138,7 +139,8 @@ impl Settings {
         Kernel::read(folder).map_err(|error| file("KERNEL_PATH", &self.kernel, &error))
     }
 
-    /// Puts the machine together: writes its initramfs, and serves the egress filter where the network needs one.
+    /// Puts the machine together: writes its initramfs, and serves the egress filter where the network needs
+    /// one.
     ///
     /// # Errors
     /// [`SettingsError::File`], [`SettingsError::Initramfs`].

@@ -1,7 +1,7 @@
 //! Unix sockets in a folder whose path may be longer than a socket's may be.
 //!
-//! A socket's path has at most 107 bytes, and a session's folder deep in somebody's home can be longer. An open folder is
-//! reachable as `/proc/self/fd/N`, which is short.
+//! A socket's path has at most 107 bytes, and a session's folder deep in somebody's home can be longer. An
+//! open folder is reachable as `/proc/self/fd/N`, which is short.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

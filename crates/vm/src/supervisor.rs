@@ -1,9 +1,9 @@
 //! Keeps one session's machine running, from its first boot to its end.
 //!
-//! Each boot is launched, its console followed, its state published; when it ends, the supervisor decides what that
-//! meant. A reboot starts it again at once. A crash is reported with the console's last lines and starts it again after
-//! a pause that doubles. A guest that powers off or halts has ended the machine, and so has a guest that cannot start:
-//! it would fail the same way again.
+//! Each boot is launched, its console followed, its state published; when it ends, the supervisor decides
+//! what that meant. A reboot starts it again at once. A crash is reported with the console's last lines and
+//! starts it again after a pause that doubles. A guest that powers off or halts has ended the machine, and so
+//! has a guest that cannot start: it would fail the same way again.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,8 +96,8 @@ impl<H: Hypervisor> Supervisor<H> {
     /// Boots the machine and keeps it running until it ends or `requests` asks for its end.
     ///
     /// # Errors
-    /// [`SupervisorError`] when the first launch fails, or the state cannot be published. Later launches that fail are
-    /// crashes like others.
+    /// [`SupervisorError`] when the first launch fails, or the state cannot be published. Later launches that
+    /// fail are crashes like others.
     pub async fn run(&self, mut requests: watch::Receiver<Request>) -> Result<Outcome, SupervisorError> {
         let mut failures = 0;
         for boot in 1.. {
@@ -147,7 +147,8 @@ impl<H: Hypervisor> Supervisor<H> {
         let mut stages = Vec::new();
         self.publish(boot, VmState::Booting, &stages, started, None)?;
         let mut vm = self.hypervisor.launch(&self.machine).await?;
-        tracing::info!(boot, hypervisor = %self.hypervisor.describe(), pid = vm.identity().pid, "the machine boots");
+        let (hypervisor, pid) = (self.hypervisor.describe(), vm.identity().pid);
+        tracing::info!(boot, hypervisor, pid, "the machine boots");
         let console = Console::new(vm.take_console(), Some(&self.console_log));
         let mut console = console.map_err(|source| self.file_error(&self.console_log, source))?;
         let mut evidence = Evidence::default();
@@ -161,7 +162,8 @@ impl<H: Hypervisor> Supervisor<H> {
                     console_open = event.is_some();
                     if let Some(event) = event {
                         let stage = evidence.take(event);
-                        if let Some(stage) = stage.filter(|stage| stages.iter().all(|(seen, _)| seen != stage)) {
+                        let is_new = |stage: &GuestStage| stages.iter().all(|(seen, _)| seen != stage);
+                        if let Some(stage) = stage.filter(is_new) {
                             stages.push((stage, now_ms()));
                             let ready = stages.iter().any(|(seen, _)| *seen == GuestStage::Ssh);
                             let state = if ready { VmState::Ready } else { VmState::Booting };
@@ -195,7 +197,8 @@ impl<H: Hypervisor> Supervisor<H> {
                 }
                 () = tokio::time::sleep_until(deadline), if deadline_holds => {
                     if asked == Request::Run {
-                        evidence.panic = Some(format!("it had no prompt after {} s", BOOT_PATIENCE.as_secs()));
+                        let seconds = BOOT_PATIENCE.as_secs();
+                        evidence.panic = Some(format!("it had no prompt after {seconds} s"));
                     } else {
                         tracing::warn!(grace_s = self.grace.as_secs(), "the guest did not power off in time");
                     }

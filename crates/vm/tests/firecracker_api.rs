@@ -1,5 +1,5 @@
-//! Our client of Firecracker's API against what a real Firecracker answered, byte by byte, and against a model of its
-//! machine that is itself held to the recording.
+//! Our client of Firecracker's API against what a real Firecracker answered, byte by byte, and against a
+//! model of its machine that is itself held to the recording.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -58,7 +58,8 @@ fn machine() -> Machine {
     }
 }
 
-/// Sends bytes as they are, and returns all that comes until the server closes, or has answered so many bytes.
+/// Sends bytes as they are, and returns all that comes until the server closes, or has answered so many
+/// bytes.
 async fn raw(socket: &Path, bytes: &str, expected: usize) -> String {
     let mut stream = UnixStream::connect(socket).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -187,13 +188,24 @@ async fn a_whole_machine_is_configured_in_the_documented_order_and_taken() {
         assert!(words.contains(&word), "{boot_args}");
     }
     assert!(words.last().unwrap().starts_with("dozlab.time="));
-    let drive = |id: &str, path: &str, is_read_only: bool| json!({"drive_id": id, "path_on_host": path, "is_root_device": false, "is_read_only": is_read_only});
+    let drive = |id: &str, path: &str, is_read_only: bool| {
+        json!({
+            "drive_id": id,
+            "path_on_host": path,
+            "is_root_device": false,
+            "is_read_only": is_read_only,
+        })
+    };
     let expected = [
         ("/logger", json!({"log_path": "firecracker.log", "level": "Warning", "show_level": true})),
         ("/metrics", json!({"metrics_path": "firecracker-metrics.json"})),
         (
             "/boot-source",
-            json!({"kernel_image_path": "/kernels/vmlinux", "initrd_path": "/run/s/initramfs", "boot_args": boot_args}),
+            json!({
+                "kernel_image_path": "/kernels/vmlinux",
+                "initrd_path": "/run/s/initramfs",
+                "boot_args": boot_args,
+            }),
         ),
         ("/drives/rootfs", drive("rootfs", "/disks/s.ext4", false)),
         ("/drives/modules", drive("modules", "/kernels/modules.ext4", true)),
@@ -278,7 +290,8 @@ async fn a_body_beyond_the_limit_is_refused_in_words_although_their_json_is_inva
 
     let path_on_host = "x".repeat(60_000);
     let error = api.put("/drives/d", &Drive { path_on_host: &path_on_host, ..drive }).await.unwrap_err();
-    let words = "is larger than the limit of 51200 allowed by server. All previous unanswered requests will be dropped.";
+    let words = "is larger than the limit of 51200 allowed by server. \
+                 All previous unanswered requests will be dropped.";
     let error = error.to_string();
     assert!(error.starts_with("Firecracker refused PUT /drives/d: Request payload with size 60"), "{error}");
     assert!(error.ends_with(words), "{error}");

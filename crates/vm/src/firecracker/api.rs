@@ -1,8 +1,8 @@
 //! Firecracker's control socket: HTTP/1.1 over a Unix socket, one request a connection.
 //!
-//! Its server reads bodies by `Content-Length` only, takes at most 51,200 bytes, and answers a refusal with status 400
-//! and `{"fault_message": …}`, or with `{"error": …}` in which a raw line break makes the JSON invalid; so the message is
-//! read leniently.
+//! Its server reads bodies by `Content-Length` only, takes at most 51,200 bytes, and answers a refusal with
+//! status 400 and `{"fault_message": …}`, or with `{"error": …}` in which a raw line break makes the JSON
+//! invalid; so the message is read leniently.
 
 use std::io;
 use std::path::PathBuf;
@@ -107,7 +107,8 @@ impl Api {
             answer = &mut talk => answer,
             ended = &mut connection => match ended {
                 Ok(()) => talk.await,
-                // To a body that it will not read, Firecracker answers twice: the first answer is what counts.
+                // To a body that it will not read, Firecracker answers twice: the first answer is what
+                // counts.
                 Err(error) => talk.await.map_err(|_: io::Error| io::Error::other(error)),
             },
         };

@@ -1,5 +1,5 @@
-//! The resources of Firecracker's API that a lab uses. Its server refuses fields that it does not know, so these hold
-//! exactly what is sent.
+//! The resources of Firecracker's API that a lab uses. Its server refuses fields that it does not know, so
+//! these hold exactly what is sent.
 
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! QEMU's command line for a microVM.
 //!
-//! The machine is `microvm`: virtio over MMIO, a serial port, ACPI for powering off, and nothing else that a guest could
-//! attack. It has a CMOS clock (`rtc=on`) although the host passes the time: without one, Linux waits twice for a second
-//! for it to answer (measured: 4.2 s to the first line without, 2.0 s with).
+//! The machine is `microvm`: virtio over MMIO, a serial port, ACPI for powering off, and nothing else that a
+//! guest could attack. It has a CMOS clock (`rtc=on`) although the host passes the time: without one, Linux
+//! waits twice for a second for it to answer (measured: 4.2 s to the first line without, 2.0 s with).
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::probe::Accelerator;
 /// The control socket's name in the run folder.
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
 
-/// The most that TCG may use to keep translated code, in MiB. QEMU's own default is 1 GiB, which a container that
-/// holds the guest's memory and little more does not have.
+/// The most that TCG may use to keep translated code, in MiB. QEMU's own default is 1 GiB, which a container
+/// that holds the guest's memory and little more does not have.
 const TRANSLATION_CACHE_MIB: u32 = 256;
 
 /// Puts the arguments together. QEMU runs in the machine's run folder, so sockets have short, relative names.
@@ -55,7 +55,8 @@ pub(super) fn arguments(machine: &Machine, accelerator: Accelerator, command_lin
     add("-initrd", machine.initramfs.clone().into());
     add("-append", command_line.into());
     if let Some(disk) = &machine.disk {
-        // The image is the session's own, so its writes need not survive this machine's power failure in order.
+        // The image is the session's own, so its writes need not survive this machine's power failure in
+        // order.
         add("-drive", option("id=disk,if=none,format=raw,discard=unmap,cache=writeback,file=", disk));
         add("-device", "virtio-blk-device,drive=disk".into());
     }

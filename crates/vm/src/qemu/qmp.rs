@@ -1,7 +1,7 @@
 //! QEMU's control socket: one JSON object a line (`docs/interop/qmp-spec` of QEMU).
 //!
-//! We ask for three things and listen for one event, so this speaks to the socket itself; the crates that bring the
-//! whole of QMP generate some hundred types for it.
+//! We ask for three things and listen for one event, so this speaks to the socket itself; the crates that
+//! bring the whole of QMP generate some hundred types for it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -92,7 +92,8 @@ impl Qmp {
         })
     }
 
-    /// The next line; a shutdown event is remembered on the way. Lines that are not understood are passed over.
+    /// The next line; a shutdown event is remembered on the way. Lines that are not understood are passed
+    /// over.
     async fn next_message(&mut self, request: &str) -> Result<Message, ControlError> {
         let failed = |source| ControlError::Socket { program: PROGRAM, request: request.into(), source };
         loop {
@@ -106,8 +107,8 @@ impl Qmp {
         }
     }
 
-    /// Reads until QEMU closes the socket, and returns the reason it gave for shutting down, if any: `guest-reset`,
-    /// `guest-shutdown`, … (`ShutdownCause` of QEMU). May be dropped and called again.
+    /// Reads until QEMU closes the socket, and returns the reason it gave for shutting down, if any:
+    /// `guest-reset`, `guest-shutdown`, … (`ShutdownCause` of QEMU). May be dropped and called again.
     pub(super) async fn shutdown_reason(&mut self) -> Option<String> {
         while self.next_message("wait").await.is_ok() {}
         self.shutdown.clone()

@@ -1,7 +1,7 @@
 //! How fast this machine's time-stamp counter runs.
 //!
-//! Under TCG the guest reads the host's counter, and `microvm` has no other clock to measure it by, so the host measures
-//! it and tells the kernel with `tsc_early_khz`.
+//! Under TCG the guest reads the host's counter, and `microvm` has no other clock to measure it by, so the
+//! host measures it and tells the kernel with `tsc_early_khz`.
 
 use std::arch::x86_64::_rdtsc;
 use std::sync::OnceLock;

@@ -1,4 +1,5 @@
-//! The real Firecracker, where `FIRECRACKER_BIN` names one or the `PATH` has one; elsewhere, how its absence is told.
+//! The real Firecracker, where `FIRECRACKER_BIN` names one or the `PATH` has one; elsewhere, how its absence
+//! is told.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The HTTP layer of Firecracker's API server, as it was seen to behave: bodies by `Content-Length` only and of at most
-//! 51,200 bytes, four methods, one thread, connections that stay open.
+//! The HTTP layer of Firecracker's API server, as it was seen to behave: bodies by `Content-Length` only and
+//! of at most 51,200 bytes, four methods, one thread, connections that stay open.
 
 use std::sync::{Arc, Mutex};
 
@@ -81,7 +81,8 @@ async fn converse(mut stream: UnixStream, mut judge: impl FnMut(&Request) -> Str
         }
         if length > LONGEST_BODY {
             let error = format!(
-                "Request payload with size {length} is larger than the limit of {LONGEST_BODY} allowed by server."
+                "Request payload with size {length} is larger than the limit of {LONGEST_BODY} allowed \
+                 by server."
             );
             writer.write_all(http_refusal(&error).as_bytes()).await?;
             // What was not read as a body is read as a request.

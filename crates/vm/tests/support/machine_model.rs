@@ -1,5 +1,6 @@
-//! A model of the machine behind Firecracker's API: which requests it takes when, and in which words it refuses others.
-//! It knows the resources that a lab uses. The recording of a real Firecracker is the measure of its every answer.
+//! A model of the machine behind Firecracker's API: which requests it takes when, and in which words it
+//! refuses others. It knows the resources that a lab uses. The recording of a real Firecracker is the measure
+//! of its every answer.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -221,7 +222,8 @@ impl MachineModel {
         }
         if source.initrd_path.as_ref().is_some_and(|path| !(self.host.exists)(path)) {
             return Err(format!(
-                "Boot source error: The initrd file cannot be opened due to invalid path or invalid permissions. {missing}"
+                "Boot source error: The initrd file cannot be opened due to invalid path or invalid \
+                 permissions. {missing}"
             ));
         }
         if source.boot_args.as_ref().is_some_and(|arguments| arguments.len() > LONGEST_COMMAND_LINE) {
@@ -238,8 +240,8 @@ impl MachineModel {
         let path = drive.path_on_host.unwrap_or_default();
         if !(self.host.exists)(&path) {
             return Err(format!(
-                "Drive config error: Unable to create the virtio block device: Virtio backend error: Error manipulating the \
-                 backing file: No such file or directory (os error 2) {path}"
+                "Drive config error: Unable to create the virtio block device: Virtio backend error: Error \
+                 manipulating the backing file: No such file or directory (os error 2) {path}"
             ));
         }
         if drive.is_root_device && *self.root_drive.get_or_insert_with(|| id.to_owned()) != *id {
@@ -252,14 +254,16 @@ impl MachineModel {
         self.before_start()?;
         let (cpus, memory) = (config.vcpu_count, config.mem_size_mib);
         if !(1..=32).contains(&cpus) || (config.smt && cpus != 1 && cpus % 2 == 1) {
-            return Err("Machine config error: The number of vCPUs must be greater than 0, less than 32 and must be 1 or \
-                        an even number if SMT is enabled."
-                .into());
+            return Err(
+                "Machine config error: The number of vCPUs must be greater than 0, less than 32 and \
+                        must be 1 or an even number if SMT is enabled."
+                    .into(),
+            );
         }
         let page_mib = if config.huge_pages.as_deref() == Some("2M") { 2 } else { 1 };
         if memory == 0 || memory % page_mib != 0 {
-            return Err("Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured \
-                        page size."
+            return Err("Machine config error: The memory size (MiB) is either 0, or not a multiple of the \
+                        configured page size."
                 .into());
         }
         Ok(())
@@ -287,8 +291,8 @@ impl MachineModel {
     /// The host's side is a socket that must not exist; it is made at once.
     fn vsock(&self, vsock: &Vsock) -> Judgement {
         self.before_start()?;
-        let refusal = "Vsock config error: Cannot create backend for vsock device: Error binding to the host-side Unix \
-                       socket";
+        let refusal = "Vsock config error: Cannot create backend for vsock device: Error binding to the \
+                       host-side Unix socket";
         (self.host.bind)(&vsock.uds_path).map_err(|error| format!("{refusal}: {error}"))
     }
 
@@ -301,8 +305,8 @@ impl MachineModel {
 
     fn metrics(&mut self) -> Judgement {
         if self.metrics {
-            return Err("Metrics error: Cannot initialize the metrics system due to bad user input: Reinitialization \
-                        of metrics not allowed."
+            return Err("Metrics error: Cannot initialize the metrics system due to bad user input: \
+                        Reinitialization of metrics not allowed."
                 .into());
         }
         self.metrics = true;

@@ -1,4 +1,5 @@
-//! What a real Firecracker 1.16.1 answered, call by call, read from `tests/fixtures/firecracker/api-transcript.txt`.
+//! What a real Firecracker 1.16.1 answered, call by call, read from
+//! `tests/fixtures/firecracker/api-transcript.txt`.
 
 use crate::api_server::{Answers, Request};
 

@@ -1,16 +1,19 @@
-//! A process that stands in for Firecracker: its command line, its API, its exit codes, and a guest that follows a plan.
+//! A process that stands in for Firecracker: its command line, its API, its exit codes, and a guest that
+//! follows a plan.
 //!
-//! The plan is the file `plan` in the working folder, a line for each boot, the last for all further ones. A line holds
-//! words, and the guest does what they say one after the other once it was started:
+//! The plan is the file `plan` in the working folder, a line for each boot, the last for all further ones. A
+//! line holds words, and the guest does what they say one after the other once it was started:
 //!
 //! * `start`, `root`, `ssh`, …: prints the line of that stage on the console;
-//! * `failed`: prints that it found no root; `panic`: dies as Linux does; `power-down`, `halt`: says so as Linux does;
+//! * `failed`: prints that it found no root; `panic`: dies as Linux does; `power-down`, `halt`: says so as
+//!   Linux does;
 //! * `flood`: prints a megabyte without a line's end;
-//! * `deaf`: obeys no Ctrl-Alt-Del from here on; otherwise that ends the process with 0, as a guest's reset does;
+//! * `deaf`: obeys no Ctrl-Alt-Del from here on; otherwise that ends the process with 0, as a guest's reset
+//!   does;
 //! * `exit=CODE`: ends the process, with last words where the code is not 0.
 //!
-//! `plan` may also say, instead, what goes wrong before the API is there: `end=CODE` or `mute`. Each request is a line in
-//! the file `requests`, and each start in `boots`.
+//! `plan` may also say, instead, what goes wrong before the API is there: `end=CODE` or `mute`. Each request
+//! is a line in the file `requests`, and each start in `boots`.
 
 #![allow(
     clippy::unwrap_used,
