@@ -2,7 +2,8 @@
 //!
 //! One thread does everything. A connection (`connection`) answers the protocol's requests; each session channel runs
 //! one process (`process`) whose output and input a task (`channel`) carries. Every queue on the way has a bound: a
-//! client that does not read stops the process that writes, as a pipe does.
+//! client that does not read stops the process that writes, as a pipe does, and a process that does not read stops its
+//! client (`throttle`).
 //!
 //! The server runs as whoever starts it. As root it becomes the [`Login`]'s user in each process it starts; as anybody
 //! else it runs them as itself, which is how the tests use it.
@@ -21,14 +22,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::login::Login;
 use connection::Connection;
+use throttle::WINDOW;
 
 mod channel;
 mod connection;
 mod environment;
 mod forward;
+mod input;
 mod process;
 mod signals;
 mod terminal_modes;
+mod throttle;
 
 /// The name by which the host tells this server from an `sshd` of the image; RFC 4253, section 4.2.
 pub const IDENTIFICATION: &str = concat!("SSH-2.0-dozlab_", env!("CARGO_PKG_VERSION"));
@@ -39,12 +43,10 @@ const LOGIN_GRACE: Duration = Duration::from_secs(120);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_TRIES: usize = 4;
-/// How much a client may send on a channel before it is read, in bytes. The library renews this window when data
-/// arrive, whether or not the process has read them, and stops reading the connection when too much waits. So that a
-/// client never stands still with it, the window must fit into [`RECEIVE_BUFFER`]; so that the window adjustments of
-/// the client's, which sit behind its data, arrive in time, it must be well below the 2 MiB that clients grant.
-const WINDOW: u32 = 256 * 1024;
-/// What the kernel buffers of a client's data, in bytes.
+/// Output is read and sent in pieces of this size, in bytes; the usual size of an SSH packet.
+const PIECE: usize = 32 * 1024;
+/// What the kernel buffers of a client's data, in bytes. A window fits into it even in small packets, which the kernel
+/// counts larger than they are.
 const RECEIVE_BUFFER: usize = 2 * WINDOW as usize;
 
 /// What a server needs to know.

@@ -1,12 +1,14 @@
 //! Carries the bytes of one session channel between the client and its process.
 //!
 //! One task owns the channel. Before the client has said what to run, it keeps what arrives. Then three things go on at
-//! once: the client's data go into the process's input, at the speed at which the process reads; the process's output
-//! goes to the client, at the speed at which the client grants its window; and the end of the process is awaited. All
-//! output of the process is sent before its exit status, and that before the channel closes.
+//! once: the client's data go into the process's input, at the speed at which the process reads, while the channel is read
+//! at the client's (see `throttle`); the process's output goes to the client, at the speed at which the client grants
+//! its window; and the end of the process is awaited. All output of the process is sent before its exit status, and
+//! that before the channel closes.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +17,12 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{oneshot, watch};
 
+use super::input::Input;
 use super::process::{Process, StartError, Started};
+use super::throttle::Throttle;
 use super::{FirstPrompt, signals};
-use input::Input;
 use output::Delivery;
 
-mod input;
 mod output;
 
 /// How long output of a process that has ended is awaited while its children still hold the pipes: long enough for
@@ -39,13 +41,15 @@ pub(super) struct SessionChannel {
     pub(super) handle: Handle,
     /// Told when the process's terminal shows something.
     pub(super) first_prompt: FirstPrompt,
+    /// Holds the connection's client back.
+    pub(super) throttle: Arc<Throttle>,
     /// Delivers the process once the client has asked for one.
     pub(super) start: oneshot::Receiver<Result<Started, StartError>>,
 }
 
 /// Runs the channel to its end.
 pub(super) async fn run(mut channel: SessionChannel) {
-    let mut input = Input::waiting();
+    let mut input = Input::waiting(Arc::clone(&channel.throttle));
     let mut size = None;
     let started = loop {
         tokio::select! {
@@ -54,7 +58,7 @@ pub(super) async fn run(mut channel: SessionChannel) {
                 // The connection ended before the client asked for anything.
                 Err(_) => return,
             },
-            message = channel.reader.wait(), if input.has_room() => match message {
+            message = channel.reader.wait() => match message {
                 Some(ChannelMsg::Data { data }) => input.push(data),
                 Some(ChannelMsg::Eof) => input.end(),
                 Some(ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height }) => {
@@ -71,13 +75,15 @@ pub(super) async fn run(mut channel: SessionChannel) {
             if let Some(size) = size {
                 started.process.resize(size);
             }
-            converse(&mut channel, started, input).await
+            converse(channel, started, input).await
         }
-        Err(error) => refuse(&channel.writer, &error).await,
+        Err(error) => refuse(channel, &error).await,
     };
 }
 
-async fn refuse(writer: &ChannelWriteHalf<Msg>, error: &StartError) -> Result<(), russh::Error> {
+async fn refuse(channel: SessionChannel, error: &StartError) -> Result<(), russh::Error> {
+    let SessionChannel { reader, writer, .. } = channel;
+    stop_reading(reader);
     writer.extended_data_bytes(STDERR, Bytes::from(format!("dozlab: {error}\r\n"))).await?;
     writer.exit_status(NOT_STARTED).await?;
     writer.eof().await?;
@@ -85,18 +91,15 @@ async fn refuse(writer: &ChannelWriteHalf<Msg>, error: &StartError) -> Result<()
 }
 
 /// Serves the process until it has ended and its output is sent, or the client is gone.
-async fn converse(
-    channel: &mut SessionChannel,
-    started: Started,
-    mut input: Input,
-) -> Result<(), russh::Error> {
+async fn converse(channel: SessionChannel, started: Started, mut input: Input) -> Result<(), russh::Error> {
     let Started { mut process, input: sink, output, errors, greeting } = started;
     input.connect(sink, !process.is_on_terminal());
     // On a terminal nobody waits for what a background job may still print.
     let linger = if process.is_on_terminal() { Duration::ZERO } else { LINGER };
     let (ended, end) = watch::channel(false);
-    let writer = &channel.writer;
-    let first_prompt = process.is_on_terminal().then_some(&channel.first_prompt);
+    let SessionChannel { mut reader, writer, handle, first_prompt, .. } = channel;
+    let writer = &writer;
+    let first_prompt = process.is_on_terminal().then_some(&first_prompt);
     let to_stdout = Delivery { writer, kind: None, first_prompt, ended: end.clone(), linger };
     let to_stderr = Delivery { writer, kind: Some(STDERR), first_prompt: None, ended: end, linger };
     let delivery = async {
@@ -107,7 +110,8 @@ async fn converse(
     let (mut status, mut delivered) = (None, false);
     loop {
         if let (Some(status), true) = (status, delivered) {
-            return report(writer, &channel.handle, status).await;
+            stop_reading(reader);
+            return report(writer, &handle, status).await;
         }
         tokio::select! {
             exit = process.wait(), if status.is_none() => {
@@ -118,7 +122,7 @@ async fn converse(
                 result?;
                 delivered = true;
             }
-            message = channel.reader.wait(), if input.has_room() => match message {
+            message = reader.wait() => match message {
                 Some(ChannelMsg::Close) | None => {
                     process.hang_up();
                     return Ok(());
@@ -133,8 +137,7 @@ async fn converse(
 /// Does what the client asks of a process that runs.
 fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
     match message {
-        // Data that nobody will read are dropped, as a closed pipe would.
-        ChannelMsg::Data { data } if input.is_open() => input.push(data),
+        ChannelMsg::Data { data } => input.push(data),
         ChannelMsg::Eof => input.end(),
         ChannelMsg::Signal { signal } => {
             if let Some(signal) = signals::from_ssh(&signal) {
@@ -146,6 +149,12 @@ fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
         }
         _ => {}
     }
+}
+
+/// Has the connection drop what still arrives on the channel. A channel that nobody reads and that can be delivered to
+/// would make the connection wait, and with it all its other channels.
+fn stop_reading(reader: ChannelReadHalf) {
+    drop(reader);
 }
 
 /// Tells the client how the process ended, and closes the channel.

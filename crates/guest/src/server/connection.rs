@@ -16,6 +16,7 @@ use super::channel::{self, SessionChannel};
 use super::environment::ClientVariables;
 use super::forward;
 use super::process::{self, Program, StartError, Started, TerminalRequest};
+use super::throttle::Throttle;
 
 /// As many channels may be open on one connection and wait for a program; OpenSSH's `MaxSessions` is 10.
 const MAX_WAITING_CHANNELS: usize = 64;
@@ -25,6 +26,8 @@ pub(super) struct Connection {
     config: Arc<ServerConfig>,
     /// Turns true with the login; dropped with the connection.
     alive: watch::Sender<bool>,
+    /// Holds the client back while a channel's queue is full.
+    throttle: Arc<Throttle>,
     /// Session channels for which nothing was started yet.
     waiting: HashMap<ChannelId, WaitingChannel>,
 }
@@ -38,7 +41,7 @@ struct WaitingChannel {
 
 impl Connection {
     pub(super) fn new(config: Arc<ServerConfig>, alive: watch::Sender<bool>) -> Self {
-        Self { config, alive, waiting: HashMap::new() }
+        Self { config, alive, throttle: Arc::default(), waiting: HashMap::new() }
     }
 
     /// The comment that may follow a key is not part of it.
@@ -101,7 +104,9 @@ impl Handler for Connection {
         let handle = session.handle();
         reply.accept().await;
         let first_prompt = self.config.first_prompt.clone();
-        tokio::spawn(channel::run(SessionChannel { reader, writer, handle, first_prompt, start: started }));
+        let throttle = Arc::clone(&self.throttle);
+        let channel = SessionChannel { reader, writer, handle, first_prompt, throttle, start: started };
+        tokio::spawn(channel::run(channel));
         Ok(())
     }
 
@@ -116,7 +121,21 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
         let host = host_to_connect.to_owned();
-        tokio::spawn(forward::run(channel, host, port_to_connect, reply, self.alive.subscribe()));
+        tokio::spawn(forward::run(channel, host, port_to_connect, reply, Arc::clone(&self.throttle)));
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        self.throttle.window()
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        _data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.throttle.hold_back(session.sender_window_size(channel)).await;
         Ok(())
     }
 

@@ -4,11 +4,18 @@
 //! it is connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use bytes::BytesMut;
 use russh::server::{ChannelOpenHandle, Msg};
-use russh::{Channel, ChannelOpenFailure};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::net::tcp::OwnedReadHalf;
+
+use super::PIECE;
+use super::input::Input;
+use super::throttle::Throttle;
 
 /// The addresses of the loopback that a client means, in the order in which to try them; empty where it means another
 /// host.
@@ -19,28 +26,67 @@ fn loopback_addresses(host: &str) -> Vec<IpAddr> {
     host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback).into_iter().collect()
 }
 
-/// Connects the channel to a port of the loopback and carries bytes both ways until both sides have ended, or the
-/// client's connection has: then the sender of `alive` is dropped.
+/// Connects the channel to a port of the loopback and carries bytes both ways until both sides have ended, or either
+/// breaks off.
 pub(super) async fn run(
     channel: Channel<Msg>,
     host: String,
     port: u32,
     reply: ChannelOpenHandle,
-    mut alive: watch::Receiver<bool>,
+    throttle: Arc<Throttle>,
 ) {
     let addresses = loopback_addresses(&host);
     if addresses.is_empty() {
         return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
     }
-    let Some(mut stream) = connect(&addresses, port).await else {
+    let Some(stream) = connect(&addresses, port).await else {
         return reply.reject(ChannelOpenFailure::ConnectFailed).await;
     };
     reply.accept().await;
-    let mut channel = channel.into_stream();
-    tokio::select! {
-        // Either side may break off; both are closed then.
-        _ = tokio::io::copy_bidirectional(&mut channel, &mut stream) => {}
-        () = connection_end(&mut alive) => {}
+    let (reader, writer) = channel.split();
+    carry(reader, &writer, stream, throttle).await;
+    // That the client is gone is no error.
+    let _ = writer.close().await;
+}
+
+async fn carry(
+    mut reader: ChannelReadHalf,
+    writer: &ChannelWriteHalf<Msg>,
+    stream: TcpStream,
+    throttle: Arc<Throttle>,
+) {
+    let (from_service, to_service) = stream.into_split();
+    let mut input = Input::waiting(throttle);
+    input.connect(Box::new(to_service), true);
+    let answering = answer(from_service, writer);
+    tokio::pin!(answering);
+    let mut answered = false;
+    while !(answered && input.is_closed()) {
+        tokio::select! {
+            result = &mut answering, if !answered => match result {
+                Ok(()) => answered = true,
+                Err(_) => return,
+            },
+            message = reader.wait() => match message {
+                Some(ChannelMsg::Data { data }) => input.push(data),
+                Some(ChannelMsg::Eof) => input.end(),
+                Some(ChannelMsg::Close) | None => return,
+                Some(_) => {}
+            },
+            () = input.drain() => {}
+        }
+    }
+}
+
+/// Sends what the service says to the client.
+async fn answer(mut from_service: OwnedReadHalf, writer: &ChannelWriteHalf<Msg>) -> Result<(), russh::Error> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(PIECE);
+        match from_service.read_buf(&mut buffer).await {
+            Ok(count) if count > 0 => writer.data_bytes(buffer.split().freeze()).await?,
+            _ => return writer.eof().await,
+        }
     }
 }
 
@@ -54,10 +100,6 @@ async fn connect(addresses: &[IpAddr], port: u32) -> Option<TcpStream> {
         }
     }
     None
-}
-
-async fn connection_end(alive: &mut watch::Receiver<bool>) {
-    while alive.changed().await.is_ok() {}
 }
 
 #[cfg(test)]

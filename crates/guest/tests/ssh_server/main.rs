@@ -1,5 +1,6 @@
 //! The SSH server, run as the user who runs the tests, on a loopback port, driven by a client library and by OpenSSH.
 
+mod flow;
 mod forwards;
 mod harness;
 mod login;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use russh::{ChannelMsg, Sig, client};
+use russh::{ChannelMsg, Sig};
 
-use crate::harness::{DEADLINE, Server, eventually, exec, outcome};
+use crate::harness::{Server, eventually, exec, outcome};
 
 #[tokio::test]
 async fn a_command_has_a_status_and_two_streams() {
@@ -57,83 +57,6 @@ async fn the_environment_is_the_users_and_only_the_language_is_the_clients() {
     assert!(!text.contains("evil"), "{text}");
     assert_eq!(text.lines().last(), Some(home.to_string().as_str()));
     assert!(!text.contains("CARGO"), "the server's own environment shows:\n{text}");
-}
-
-#[tokio::test]
-async fn much_output_arrives_whole_at_a_slow_reader() {
-    const SIZE: usize = 20 * 1024 * 1024;
-    let server = Server::start();
-    let config = client::Config { window_size: 128 * 1024, ..client::Config::default() };
-    let session = server.login_with(config).await;
-    let mut channel = session.channel_open_session().await.expect("a channel");
-    // Numbers, so that a lost, doubled or misplaced piece shows.
-    let command = format!("seq 1 100000000 | head -c {SIZE}");
-    channel.exec(true, command).await.expect("the request is sent");
-    let mut received = Vec::with_capacity(SIZE);
-    let read = async {
-        let mut pauses = 0;
-        while let Some(message) = channel.wait().await {
-            if let ChannelMsg::Data { data } = message {
-                received.extend_from_slice(&data);
-                if received.len() / (4 * 1024 * 1024) > pauses {
-                    pauses += 1;
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-        }
-    };
-    tokio::time::timeout(DEADLINE, read).await.expect("the output ends in time");
-    let mut expected = Vec::with_capacity(SIZE + 16);
-    for number in 1.. {
-        if expected.len() >= SIZE {
-            break;
-        }
-        expected.extend_from_slice(format!("{number}\n").as_bytes());
-    }
-    expected.truncate(SIZE);
-    assert_eq!(received.len(), SIZE);
-    assert!(received == expected, "the output is not what was written");
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_stops_the_writer() {
-    let server = Server::start();
-    let session = server.login().await;
-    let mark = server.home().join("written");
-    let mut channel = session.channel_open_session().await.expect("a channel");
-    // 64 MiB is far more than the window, the pipe and the sockets together hold.
-    let command = "dd if=/dev/zero bs=1M count=64 2>/dev/null; touch written";
-    channel.exec(true, command).await.expect("the request is sent");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!mark.exists(), "the writer was not stopped");
-    let outcome = outcome(&mut channel).await;
-    assert_eq!((outcome.stdout.len(), outcome.status), (64 * 1024 * 1024, Some(0)));
-    assert!(mark.exists());
-}
-
-#[tokio::test]
-async fn much_input_and_output_at_once_does_not_stand_still() {
-    const SIZE: usize = 24 * 1024 * 1024;
-    let server = Server::start();
-    let session = server.login().await;
-    let channel = session.channel_open_session().await.expect("a channel");
-    channel.exec(true, "cat").await.expect("the request is sent");
-    let (mut reader, writer) = channel.split();
-    let sending = async {
-        writer.data(&vec![b'x'; SIZE][..]).await.expect("data are sent");
-        writer.eof().await.expect("the end is sent");
-    };
-    let receiving = async {
-        let mut received = 0;
-        while let Some(message) = reader.wait().await {
-            if let ChannelMsg::Data { data } = message {
-                received += data.len();
-            }
-        }
-        received
-    };
-    let both = async { tokio::join!(sending, receiving).1 };
-    assert_eq!(tokio::time::timeout(DEADLINE, both).await.expect("it ends in time"), SIZE);
 }
 
 #[tokio::test]

@@ -14,11 +14,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::FirstPrompt;
-use super::super::process::Stream;
+use crate::server::process::Stream;
+use crate::server::{FirstPrompt, PIECE};
 
-/// Output is read and sent in pieces of this size, in bytes; the usual size of an SSH packet.
-const PIECE: usize = 32 * 1024;
 /// A piece below this size, in bytes, is a small one; a screen of 24 lines of 80 characters is not.
 const SMALL: usize = 1024;
 /// Small pieces are sent at most this often: as often as a fast screen shows a new picture.
