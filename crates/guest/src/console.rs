@@ -19,7 +19,8 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Opens the console. Without the device node the standard output serves, which the kernel connected to it.
+    /// Opens the console. Without the device node the standard output serves, which the kernel connected to
+    /// it.
     pub(crate) fn open() -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
         let device = match rustix::fs::open(c"/dev/console", flags, Mode::empty()) {

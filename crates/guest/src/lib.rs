@@ -1,8 +1,9 @@
 //! `dozlab-guest`: the first process inside a lab's VM, and then its SSH server.
 //!
-//! The kernel starts this program as `/init` of the initramfs. It mounts the root disk, sets the network up, starts its
-//! own SSH server and hands the machine over to the image's init, or stays process 1 where the image has none. What it
-//! reaches, it says on the serial console. Started under another name it is something smaller: see [`run`].
+//! The kernel starts this program as `/init` of the initramfs. It mounts the root disk, sets the network up,
+//! starts its own SSH server and hands the machine over to the image's init, or stays process 1 where the
+//! image has none. What it reaches, it says on the serial console. Started under another name it is something
+//! smaller: see [`run`].
 
 use std::fmt::Display;
 use std::path::Path;
@@ -19,8 +20,9 @@ pub mod server;
 mod service;
 pub mod sftp;
 
-/// Runs what the program was called for. As process 1 that is the machine's start. Called `dozlab-sftp`, it serves SFTP
-/// on its standard streams; called `reboot`, `poweroff`, `halt` or `shutdown`, it asks process 1 for that.
+/// Runs what the program was called for. As process 1 that is the machine's start. Called `dozlab-sftp`, it
+/// serves SFTP on its standard streams; called `reboot`, `poweroff`, `halt` or `shutdown`, it asks process 1
+/// for that.
 #[must_use]
 pub fn run() -> ExitCode {
     if rustix::process::getpid().is_init() {

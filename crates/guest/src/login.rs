@@ -1,7 +1,8 @@
 //! The user whom the SSH server logs in, as the image's own files describe them.
 //!
-//! `/etc/passwd`, `/etc/group` and `/etc/login.defs` are read once, when the VM starts. Nothing else is asked: no NSS,
-//! no PAM, because a statically linked program cannot load the image's libraries and an image may have none.
+//! `/etc/passwd`, `/etc/group` and `/etc/login.defs` are read once, when the VM starts. Nothing else is
+//! asked: no NSS, no PAM, because a statically linked program cannot load the image's libraries and an image
+//! may have none.
 
 use std::fs;
 use std::io;
@@ -63,8 +64,9 @@ impl Login {
         Self::parse(user, &passwd, &group, &defaults).ok_or_else(|| LoginError::NoSuchUser(user.to_owned()))
     }
 
-    /// Looks a user up in the text of `/etc/passwd`, `/etc/group` and `/etc/login.defs`; `None` where the image has no
-    /// such user. Lines that do not have the form of their file are passed over, as the C library does.
+    /// Looks a user up in the text of `/etc/passwd`, `/etc/group` and `/etc/login.defs`; `None` where the
+    /// image has no such user. Lines that do not have the form of their file are passed over, as the C
+    /// library does.
     #[must_use]
     pub fn parse(user: &str, passwd: &str, group: &str, defaults: &str) -> Option<Self> {
         let mut login =
@@ -208,8 +210,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(user in ".{0,8}", passwd in ".{0,80}", group in ".{0,80}", defaults in ".{0,80}") {
-            let _ = Login::parse(&user, &passwd, &group, &defaults);
+        fn parsing_never_panics(user in ".{0,8}", files in [".{0,80}", ".{0,80}", ".{0,80}"]) {
+            let [passwd, group, defaults] = &files;
+            let _ = Login::parse(&user, passwd, group, defaults);
         }
     }
 }

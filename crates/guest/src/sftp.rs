@@ -1,8 +1,9 @@
 //! SFTP on the standard input and output, as the user whose files they are.
 //!
-//! The SSH server starts this program under the name `dozlab-sftp`, after giving up its rights: what the user may not
-//! touch, the kernel refuses. The protocol is version 3 (`draft-ietf-secsh-filexfer-02`) as OpenSSH speaks it, with the
-//! OpenSSH extensions that its clients, sshfs and editors use. Requests are served one after the other.
+//! The SSH server starts this program under the name `dozlab-sftp`, after giving up its rights: what the user
+//! may not touch, the kernel refuses. The protocol is version 3 (`draft-ietf-secsh-filexfer-02`) as OpenSSH
+//! speaks it, with the OpenSSH extensions that its clients, sshfs and editors use. Requests are served one
+//! after the other.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -274,8 +275,8 @@ impl russh_sftp::server::Handler for Files {
         Ok(one_name(id, &target))
     }
 
-    /// OpenSSH sends the target first and the link second, against the draft, and all clients follow it: section 4.1 of
-    /// its `PROTOCOL`. The names here are the draft's.
+    /// OpenSSH sends the target first and the link second, against the draft, and all clients follow it:
+    /// section 4.1 of its `PROTOCOL`. The names here are the draft's.
     async fn symlink(
         &mut self,
         id: u32,

@@ -1,7 +1,8 @@
-//! The session's key in the user's own `authorized_keys`, so that an `sshd` that the learner starts knows it too.
+//! The session's key in the user's own `authorized_keys`, so that an `sshd` that the learner starts knows it
+//! too.
 //!
-//! The folder is the learner's: no link in it is followed, because whoever makes `~/.ssh` a link to another user's
-//! would get the key into that user's file.
+//! The folder is the learner's: no link in it is followed, because whoever makes `~/.ssh` a link to another
+//! user's would get the key into that user's file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

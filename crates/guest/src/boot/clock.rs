@@ -26,7 +26,8 @@ pub(crate) fn set(launched: &str) -> Result<(), ClockError> {
     rustix::time::clock_settime(ClockId::Realtime, now).map_err(|error| ClockError::Refused(error.into()))
 }
 
-/// Reads seconds with a decimal fraction. Not a floating point number: those lose milliseconds this far from zero.
+/// Reads seconds with a decimal fraction. Not a floating point number: those lose milliseconds this far from
+/// zero.
 fn parse(text: &str) -> Option<Duration> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {

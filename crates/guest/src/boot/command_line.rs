@@ -5,8 +5,8 @@
 pub(crate) struct CommandLine(Vec<(String, Option<String>)>);
 
 impl CommandLine {
-    /// Reads the text of `/proc/cmdline`. Double quotes hold words together, as the kernel's own parser has it; what
-    /// comes after `--` is for init.
+    /// Reads the text of `/proc/cmdline`. Double quotes hold words together, as the kernel's own parser has
+    /// it; what comes after `--` is for init.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parameters = Vec::new();
         for word in words(text) {

@@ -1,4 +1,5 @@
-//! Seeds the kernel's random number generator from the host, so that nothing waits for a VM to become unpredictable.
+//! Seeds the kernel's random number generator from the host, so that nothing waits for a VM to become
+//! unpredictable.
 
 use std::fs::File;
 use std::io;
@@ -37,8 +38,8 @@ pub(crate) fn add(seed: &str) -> Result<(), EntropyError> {
     let bytes = i32::try_from(seed.len()).map_err(|_| EntropyError::NotHexadecimal)?;
     let pool = Pool { entropy_bits: bytes * 8, bytes, content };
     let device = File::options().write(true).open("/dev/random")?;
-    // SAFETY: RNDADDENTROPY reads a `rand_pool_info` and as many bytes after it as its second number says, all of which
-    // `Pool` holds.
+    // SAFETY: RNDADDENTROPY reads a `rand_pool_info` and as many bytes after it as its second number says,
+    // all of which `Pool` holds.
     unsafe { ioctl(&device, Setter::<ADD_ENTROPY, Pool>::new(pool)) }.map_err(io::Error::from)?;
     Ok(())
 }

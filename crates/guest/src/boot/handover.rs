@@ -10,8 +10,8 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Where an init is looked for: the kernel's own order, without its last resort of a shell, which would own the console
-/// and end the machine when it exits. The last one is for images whose `/sbin/init` was left out.
+/// Where an init is looked for: the kernel's own order, without its last resort of a shell, which would own
+/// the console and end the machine when it exits. The last one is for images whose `/sbin/init` was left out.
 const CANDIDATES: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/lib/systemd/systemd"];
 /// Units of the image's own SSH server, by the names of Debian, Fedora and Arch. It would find port 22 taken.
 const SSH_UNITS: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
@@ -63,7 +63,8 @@ pub(crate) fn exec(init: &ImageInit) -> io::Error {
     Command::new(&init.path).args(arguments).exec()
 }
 
-/// Puts the standard streams on the console of the new root: the ones the kernel opened belong to the initramfs.
+/// Puts the standard streams on the console of the new root: the ones the kernel opened belong to the
+/// initramfs.
 fn take_console() -> io::Result<()> {
     let path = CString::from(c"/dev/console");
     let console = rustix::fs::open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;

@@ -1,7 +1,8 @@
 //! The files in `/etc` that make the image this session's machine: name, id and resolvers.
 //!
-//! A file whose text is right already is left alone, so that a second boot writes nothing. Another is replaced whole: a
-//! reader sees the old text or the new one, and a symbolic link (systemd's `/etc/resolv.conf`) gives way to a file.
+//! A file whose text is right already is left alone, so that a second boot writes nothing. Another is
+//! replaced whole: a reader sees the old text or the new one, and a symbolic link (systemd's
+//! `/etc/resolv.conf`) gives way to a file.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use dozlab_session::guest_config::GuestConfig;
 
-/// The address that Debian gives a machine's own name, so that `sudo` and others can resolve it without a network.
+/// The address that Debian gives a machine's own name, so that `sudo` and others can resolve it without a
+/// network.
 const OWN_ADDRESS: &str = "127.0.1.1";
 /// `/etc/hosts` of an image that has none.
 const BARE_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-/// Folder of the modules inside the initramfs. Its file `order` names the files to load, one a line, in order.
+/// Folder of the modules inside the initramfs. Its file `order` names the files to load, one a line, in
+/// order.
 const FOLDER: &str = "/dozlab/modules";
-/// Modules that are loaded when the SSH server listens, in this order, whether or not `order` names them: they make
-/// the power button work, and nobody presses it before.
+/// Modules that are loaded when the SSH server listens, in this order, whether or not `order` names them:
+/// they make the power button work, and nobody presses it before.
 const LATE: [&str; 2] = ["button.ko", "evdev.ko"];
 
 /// A module, or the list of modules, cannot be loaded.
@@ -17,7 +18,7 @@ const LATE: [&str; 2] = ["button.ko", "evdev.ko"];
 pub(crate) enum ModuleError {
     #[error("cannot read {path}: {source}", path = path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("the kernel refuses the module {name}: {source}; is it of the kernel {release}?", release = release())]
+    #[error("the kernel refuses the module {name}: {source}; is it of kernel {kernel}?", kernel = release())]
     Refused { name: String, source: io::Error },
 }
 
@@ -35,15 +36,16 @@ pub(crate) fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// The files named by the text of `order`. Empty lines and comments are passed over, and so is what is loaded late.
+/// The files named by the text of `order`. Empty lines and comments are passed over, and so is what is loaded
+/// late.
 fn parse_order(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|name| {
         !name.is_empty() && !name.starts_with('#') && !name.contains('/') && !LATE.contains(name)
     })
 }
 
-/// Loads the modules that stand between us and the disk. Returns how many were loaded, and what went wrong: a kernel
-/// may do without a module, and whether it can shows when the disk appears.
+/// Loads the modules that stand between us and the disk. Returns how many were loaded, and what went wrong: a
+/// kernel may do without a module, and whether it can shows when the disk appears.
 pub(crate) fn load_ordered() -> (usize, Vec<ModuleError>) {
     let path = Path::new(FOLDER).join("order");
     let order = match fs::read_to_string(&path) {

@@ -18,8 +18,8 @@ pub(crate) enum NetworkError {
     Refused { step: String, interface: String, source: rtnetlink::Error },
 }
 
-/// Brings the loopback up, then the first other interface with the address and the default route. Returns that
-/// interface's name. All of it may have been done before.
+/// Brings the loopback up, then the first other interface with the address and the default route. Returns
+/// that interface's name. All of it may have been done before.
 pub(crate) fn configure(network: &GuestNetwork) -> Result<String, NetworkError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(NetworkError::Netlink)?;

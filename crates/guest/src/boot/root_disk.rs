@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-/// How long the disk may take to appear after its drivers are loaded. It is there at once, even on an emulated
-/// processor; the deadline is for a host so loaded that nothing is.
+/// How long the disk may take to appear after its drivers are loaded. It is there at once, even on an
+/// emulated processor; the deadline is for a host so loaded that nothing is.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -21,7 +21,8 @@ const NEW_ROOT: &str = "/newroot";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootDiskError {
     #[error(
-        "the root disk {device} did not appear within {} s: is it attached, and are its drivers in the initramfs?",
+        "the root disk {device} did not appear within {} s: is it attached, and are its drivers in the \
+         initramfs?",
         DEADLINE.as_secs()
     )]
     Missing { device: String },
@@ -30,8 +31,8 @@ pub(crate) enum RootDiskError {
     )]
     WrongContent { device: String, content: &'static str },
     #[error(
-        "cannot mount {device} as the root: its ext4 file system is damaged, or uses features that kernel {kernel} \
-         does not know: {source}"
+        "cannot mount {device} as the root: its ext4 file system is damaged, or uses features that kernel \
+         {kernel} does not know: {source}"
     )]
     Refused { device: String, kernel: String, source: io::Error },
     #[error("cannot make the disk the root: {0}")]
@@ -71,8 +72,8 @@ pub(crate) fn mount(device: &str) -> Result<(), RootDiskError> {
 /// What an ext4 file system is called below.
 const EXT4: &str = "an ext4 file system";
 
-/// Bytes that tell what a disk holds: where they are, what they are, and what it is then. From each format's own
-/// description, as `libblkid` and `file` know them too.
+/// Bytes that tell what a disk holds: where they are, what they are, and what it is then. From each format's
+/// own description, as `libblkid` and `file` know them too.
 const SIGNATURES: [(u64, &[u8], &str); 15] = [
     (1080, &[0x53, 0xef], EXT4),
     (0, b"XFSB", "an XFS file system"),
@@ -102,8 +103,8 @@ fn content_of(disk: &impl FileExt) -> Option<&'static str> {
     known.map(|(_, _, content)| *content)
 }
 
-/// Makes the mounted disk the root of this process and of all it starts. Nothing of the initramfs can be reached by a
-/// path afterwards.
+/// Makes the mounted disk the root of this process and of all it starts. Nothing of the initramfs can be
+/// reached by a path afterwards.
 pub(crate) fn switch() -> Result<(), RootDiskError> {
     for hidden in ["/proc", "/dev"] {
         rustix::mount::unmount(hidden, UnmountFlags::DETACH)
@@ -118,8 +119,8 @@ pub(crate) fn switch() -> Result<(), RootDiskError> {
     switch().map_err(|error| RootDiskError::Switch(error.into()))
 }
 
-/// Mounts the kernel's own file systems in the new root, following the paths of the image. `/dev` and `/proc` are
-/// needed; an image on which one of the others cannot be mounted still gives a shell, and is told about.
+/// Mounts the kernel's own file systems in the new root, following the paths of the image. `/dev` and `/proc`
+/// are needed; an image on which one of the others cannot be mounted still gives a shell, and is told about.
 pub(crate) fn mount_kernel_file_systems() -> Result<Vec<String>, RootDiskError> {
     let hardened = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let files = MountFlags::NOSUID | MountFlags::NODEV;

@@ -13,7 +13,8 @@ use tokio::io::unix::AsyncFd;
 const DEVICES: &str = "/sys/class/input";
 /// The kernel's name of the ACPI power button.
 const BUTTON_NAME: &str = "Power Button";
-/// Size of `struct input_event` of `linux/input.h` on 64-bit machines: two longs of time, type, code and value.
+/// Size of `struct input_event` of `linux/input.h` on 64-bit machines: two longs of time, type, code and
+/// value.
 const EVENT_SIZE: usize = 24;
 /// `EV_KEY` and `KEY_POWER` of `linux/input-event-codes.h`, and the value of a key that goes down.
 const POWER_KEY_DOWN: (u16, u16, i32) = (1, 116, 1);
@@ -51,7 +52,8 @@ fn find(devices: &Path) -> Option<PathBuf> {
 async fn wait(device: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let button: OwnedFd = rustix::fs::open(device, flags, Mode::empty())?;
-    // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same for as long as it is registered.
+    // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same for as long as it is
+    // registered.
     let button = unsafe { AsyncFd::register_with_interest(button, Interest::READABLE)? };
     loop {
         let mut ready = button.readable().await?;

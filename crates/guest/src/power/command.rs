@@ -72,8 +72,8 @@ fn usage(name: &str) -> String {
     }
 }
 
-/// Provides the commands that no folder of `search_path` has, as links to the running program `program`. Returns the
-/// folder, if there are any.
+/// Provides the commands that no folder of `search_path` has, as links to the running program `program`.
+/// Returns the folder, if there are any.
 pub(crate) fn provide(search_path: &str, program: &Path, folder: &Path) -> io::Result<Option<PathBuf>> {
     let is_there = |name: &str| {
         search_path.split(':').any(|folder| {

@@ -13,8 +13,8 @@ const MAX_VARIABLES: usize = 64;
 pub(super) struct ClientVariables(Vec<(String, String)>);
 
 impl ClientVariables {
-    /// Keeps a variable if clients may set it. Only the language and the terminal's abilities may come from outside:
-    /// anything else (`LD_PRELOAD`, `PATH`, `BASH_ENV`) changes what a command means.
+    /// Keeps a variable if clients may set it. Only the language and the terminal's abilities may come from
+    /// outside: anything else (`LD_PRELOAD`, `PATH`, `BASH_ENV`) changes what a command means.
     pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
         let allowed = matches!(name, "LANG" | "TERM" | "COLORTERM") || is_locale_category(name);
         if !allowed || value.contains('\0') || self.0.len() >= MAX_VARIABLES {

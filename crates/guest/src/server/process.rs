@@ -1,6 +1,7 @@
 //! One process of a session channel: a login shell, a command, or SFTP, on a PTY or on three pipes.
 //!
-//! Each process leads a session of its own, so that a signal to its group reaches all that it started and nothing else.
+//! Each process leads a session of its own, so that a signal to its group reaches all that it started and
+//! nothing else.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -212,8 +213,8 @@ fn set_up(pty: &Pty, pts: &Pts, login: &Login, request: &TerminalRequest) -> io:
     Ok(())
 }
 
-/// What the new process does between fork and exec. Only root can become somebody else; a server that anybody else
-/// started serves that user alone.
+/// What the new process does between fork and exec. Only root can become somebody else; a server that anybody
+/// else started serves that user alone.
 fn becoming_user(config: &ServerConfig) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let groups: Vec<Gid> = config.login.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(config.login.uid), Gid::from_raw(config.login.gid));

@@ -3,8 +3,8 @@
 use russh::Sig;
 use rustix::process::Signal;
 
-/// Every signal with a name that means the same on every machine. The first thirteen are the RFC's, the others are sent
-/// by OpenSSH and by people who stop and continue jobs.
+/// Every signal with a name that means the same on every machine. The first thirteen are the RFC's, the
+/// others are sent by OpenSSH and by people who stop and continue jobs.
 const NAMES: [(&str, Signal); 22] = [
     ("ABRT", Signal::ABORT),
     ("ALRM", Signal::ALARM),

@@ -1,7 +1,8 @@
-//! Terminal modes that a client asks for with its PTY (RFC 4254, section 8), applied to the kernel's terminal.
+//! Terminal modes that a client asks for with its PTY (RFC 4254, section 8), applied to the kernel's
+//! terminal.
 //!
-//! An SSH client sends the settings of its own terminal: its interrupt character, whether it echoes. Modes that the
-//! kernel's PTY has no use for (baud rate, parity, case mapping) are passed over.
+//! An SSH client sends the settings of its own terminal: its interrupt character, whether it echoes. Modes
+//! that the kernel's PTY has no use for (baud rate, parity, case mapping) are passed over.
 
 use std::os::fd::AsFd;
 
@@ -14,8 +15,8 @@ use rustix::termios::{
 /// A character that the client does not want at all; RFC 4254 writes it 255, Linux 0.
 const DISABLED: u32 = 255;
 
-/// Applies the client's modes. Input is taken for UTF-8 unless the client says otherwise, so that erasing a character
-/// erases all its bytes.
+/// Applies the client's modes. Input is taken for UTF-8 unless the client says otherwise, so that erasing a
+/// character erases all its bytes.
 pub(super) fn apply(terminal: impl AsFd, modes: &[(Pty, u32)]) -> io::Result<()> {
     let mut settings = tcgetattr(&terminal)?;
     settings.input_modes.insert(InputModes::IUTF8);

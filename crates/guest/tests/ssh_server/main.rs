@@ -1,4 +1,5 @@
-//! The SSH server, run as the user who runs the tests, on a loopback port, driven by a client library and by OpenSSH.
+//! The SSH server, run as the user who runs the tests, on a loopback port, driven by a client library and by
+//! OpenSSH.
 
 mod flow;
 mod forwards;

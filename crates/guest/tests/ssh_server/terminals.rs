@@ -6,7 +6,8 @@ use russh::{Channel, Pty, Sig, client};
 
 use crate::harness::{Client, Server, outcome, read_until};
 
-/// A shell on a terminal of 80 columns and 24 rows, without echo, so that a command's text is not taken for its output.
+/// A shell on a terminal of 80 columns and 24 rows, without echo, so that a command's text is not taken for
+/// its output.
 async fn shell(session: &client::Handle<Client>) -> Channel<client::Msg> {
     let channel = session.channel_open_session().await.expect("a channel");
     channel

@@ -1,8 +1,8 @@
 //! A stream of the process's output on its way to the client.
 //!
-//! What a process writes now and then is sent at once. A process that writes many small pieces one after the other (a
-//! program prints lines to a terminal) gets them gathered: a packet costs the same whether it carries seven bytes or
-//! thousands, and on an emulated processor that is a millisecond.
+//! What a process writes now and then is sent at once. A process that writes many small pieces one after the
+//! other (a program prints lines to a terminal) gets them gathered: a packet costs the same whether it
+//! carries seven bytes or thousands, and on an emulated processor that is a millisecond.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::server::{FirstPrompt, PIECE};
 const SMALL: usize = 1024;
 /// Small pieces are sent at most this often: as often as a fast screen shows a new picture.
 const GATHERING: Duration = Duration::from_millis(8);
-/// The most that can be left in a stream when its writer ends, in bytes: the largest pipe that a user can make
-/// (`/proc/sys/fs/pipe-max-size`); a PTY keeps less.
+/// The most that can be left in a stream when its writer ends, in bytes: the largest pipe that a user can
+/// make (`/proc/sys/fs/pipe-max-size`); a PTY keeps less.
 const MOST_LEFT: usize = 1024 * 1024;
 
 /// Where a stream of output goes, and until when.
@@ -39,8 +39,8 @@ pub(super) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Sends the stream: to its end, or, once the process has ended and the lingering is over, as much of it as was
-    /// written by then.
+    /// Sends the stream: to its end, or, once the process has ended and the lingering is over, as much of it
+    /// as was written by then.
     pub(super) async fn run(self, stream: Option<Stream>) -> Result<(), russh::Error> {
         let Some(Stream { mut reader, rest }) = stream else { return Ok(()) };
         let over = over(self.ended.clone(), self.linger);
@@ -91,7 +91,8 @@ async fn over(mut ended: watch::Receiver<bool>, linger: Duration) {
     sleep(linger).await;
 }
 
-/// Adds to the buffer what the stream holds right now, up to a piece. Returns whether the buffer holds anything then.
+/// Adds to the buffer what the stream holds right now, up to a piece. Returns whether the buffer holds
+/// anything then.
 fn gather(stream: &OwnedFd, buffer: &mut BytesMut) -> bool {
     let mut chunk = [0; 4096];
     while buffer.len() < PIECE {
