@@ -136,13 +136,15 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
     let listener = listen().map_err(BootError::Listen)?;
     console.reached(GuestStage::Ssh, &format!("listening on port {SSH_PORT} as {}", server.login.name));
     let signals = init::block_signals();
-    let service = Service::new(listener, server, late_modules);
+    let service =
+        Service::new(listener, server, late_modules, image_init.as_ref().is_some_and(|init| init.is_systemd));
     let server = service.start(console, &signals).map_err(BootError::Fork)?;
     finish_image(console, &config, service.login());
 
     if let Some(image_init) = image_init {
-        signals.release();
         server.wait_for_prompt(uptime() / 2);
+        init::obey(console, &signals);
+        signals.release();
         hand_over(console, &image_init);
     }
     console.reached(GuestStage::Init, "the image has no init: staying process 1");

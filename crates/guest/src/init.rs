@@ -62,6 +62,13 @@ pub(crate) fn run(
     }
 }
 
+/// Ends the machine if one of the signals has asked for it that have come so far: whoever takes over would not know.
+pub(crate) fn obey(console: &Console, signals: &Awaited) {
+    if let Some(action) = std::iter::from_fn(|| signals.take()).find_map(action_for) {
+        end(console, action);
+    }
+}
+
 /// Waits for all children that have ended. Returns whether the server was among them.
 fn bury_the_dead(server: Option<Pid>) -> bool {
     let mut server_ended = false;

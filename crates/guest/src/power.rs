@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::system::RebootCommand;
 
@@ -12,6 +13,12 @@ use crate::raw_signal;
 
 pub(crate) mod button;
 pub(crate) mod command;
+pub(crate) mod initctl;
+
+/// Made by systemd when it starts to take requests; its signals are handled by then.
+const SYSTEMD_LISTENS: &str = "/run/systemd/private";
+/// How often to look whether it does.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What becomes of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +108,13 @@ impl Init {
             (Self::Busybox, Action::Restart) => Some(libc::SIGTERM),
             (Self::Other, _) => None,
         }
+    }
+}
+
+/// Waits until systemd takes requests.
+pub(crate) async fn systemd_listens() {
+    while !Path::new(SYSTEMD_LISTENS).exists() {
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 

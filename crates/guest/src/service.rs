@@ -16,7 +16,7 @@ use crate::boot::modules::LateModules;
 use crate::console::Console;
 use crate::login::{Login, ROOT_PATH};
 use crate::memory_guard;
-use crate::power::{self, Action, button, command};
+use crate::power::{self, Action, button, command, initctl};
 use crate::raw_signal::Awaited;
 use crate::server::{self, FirstPrompt, ServerConfig};
 
@@ -29,6 +29,8 @@ pub(crate) struct Service {
     listener: TcpListener,
     config: ServerConfig,
     late_modules: LateModules,
+    /// systemd is to become process 1, and takes no requests before it has started.
+    awaits_systemd: bool,
 }
 
 /// A server that was started.
@@ -51,8 +53,14 @@ impl Running {
 }
 
 impl Service {
-    pub(crate) fn new(listener: TcpListener, config: ServerConfig, late_modules: LateModules) -> Self {
-        Self { listener, config, late_modules }
+    /// `awaits_systemd` says that the image's init is systemd.
+    pub(crate) fn new(
+        listener: TcpListener,
+        config: ServerConfig,
+        late_modules: LateModules,
+        awaits_systemd: bool,
+    ) -> Self {
+        Self { listener, config, late_modules, awaits_systemd }
     }
 
     /// The user whom the server logs in.
@@ -87,7 +95,7 @@ impl Service {
             let listener = self.listener.try_clone()?;
             runtime.block_on(async {
                 let watching = async {
-                    watch_power_button(console, &self.late_modules).await;
+                    tokio::join!(self.watch_power_button(console), self.hear_early_requests(console));
                     std::future::pending::<io::Result<()>>().await
                 };
                 tokio::select! {
@@ -100,6 +108,47 @@ impl Service {
             console.remark(&error.to_string());
         }
         std::process::exit(1);
+    }
+
+    async fn watch_power_button(&self, console: &Console) {
+        // The first client comes first.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if let Err(error) = self.late_modules.load() {
+            console.remark(&error.to_string());
+        }
+        loop {
+            match button::pressed().await {
+                Ok(()) => console.remark("the power button was pressed"),
+                Err(error) => return console.remark(&error.to_string()),
+            }
+            self.end(console, Action::PowerOff).await;
+        }
+    }
+
+    /// Hears what the image's commands ask before systemd does.
+    async fn hear_early_requests(&self, console: &Console) {
+        if !self.awaits_systemd {
+            return;
+        }
+        let fifo = Path::new(initctl::FIFO);
+        let requested = async { initctl::create(fifo).map(|()| initctl::requested(fifo))?.await };
+        tokio::select! {
+            () = power::systemd_listens() => {}
+            action = requested => match action {
+                Ok(action) => self.end(console, action).await,
+                Err(error) => console.remark(&format!("cannot hear early requests on {}: {error}", initctl::FIFO)),
+            },
+        }
+    }
+
+    /// Asks process 1 to end the machine, as soon as it can be asked.
+    async fn end(&self, console: &Console, action: Action) {
+        if self.awaits_systemd {
+            power::systemd_listens().await;
+        }
+        if let Err(error) = power::request(action) {
+            console.remark(&error.to_string());
+        }
     }
 }
 
@@ -121,21 +170,4 @@ fn provide_power_commands(console: &Console) -> Option<PathBuf> {
         console.remark(&format!("cannot provide the power commands that the image lacks: {error}"));
         None
     })
-}
-
-async fn watch_power_button(console: &Console, late_modules: &LateModules) {
-    // The first client comes first.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    if let Err(error) = late_modules.load() {
-        console.remark(&error.to_string());
-    }
-    loop {
-        match button::pressed().await {
-            Ok(()) => console.remark("the power button was pressed"),
-            Err(error) => return console.remark(&error.to_string()),
-        }
-        if let Err(error) = power::request(Action::PowerOff) {
-            console.remark(&error.to_string());
-        }
-    }
 }
