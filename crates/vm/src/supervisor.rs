@@ -208,11 +208,10 @@ impl<H: Hypervisor> Supervisor<H> {
             }
         };
         evidence.take_rest(&mut console).await;
-        let reached_prompt = stages.iter().any(|(stage, _)| *stage == GuestStage::Ssh);
         if asked != Request::Run {
             return Ok(BootEnd::Over(stopped("it was asked to")));
         }
-        Ok(evidence.judge(&end, &console.last_lines(), reached_prompt))
+        Ok(evidence.judge(&end, &console.last_lines()))
     }
 
     fn end(&self, boot: u32, outcome: Outcome) -> Result<Outcome, SupervisorError> {
@@ -258,6 +257,7 @@ fn now_ms() -> u64 {
 /// What the console said about the machine's end.
 #[derive(Debug, Default)]
 struct Evidence {
+    reached_prompt: bool,
     failed: Option<String>,
     panic: Option<String>,
     powered_down: bool,
@@ -270,8 +270,10 @@ impl Evidence {
         match event {
             ConsoleEvent::Guest(line) => {
                 tracing::debug!(stage = line.stage.as_str(), uptime_ms = line.uptime_ms, "{}", line.detail);
-                if line.stage == GuestStage::Failed {
-                    self.failed = Some(line.detail);
+                match line.stage {
+                    GuestStage::Ssh => self.reached_prompt = true,
+                    GuestStage::Failed => self.failed = Some(line.detail),
+                    _ => {}
                 }
                 return Some(line.stage);
             }
@@ -293,7 +295,8 @@ impl Evidence {
         let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
     }
 
-    fn judge(self, end: &VmEnd, last_lines: &[String], reached_prompt: bool) -> BootEnd {
+    fn judge(self, end: &VmEnd, last_lines: &[String]) -> BootEnd {
+        let reached_prompt = self.reached_prompt;
         if let Some(reason) = self.failed.filter(|_| !reached_prompt) {
             return BootEnd::Over(Outcome::Failed { reason: format!("the guest could not start: {reason}") });
         }
@@ -337,7 +340,7 @@ mod tests {
     #[test]
     fn a_guest_that_cannot_start_is_not_tried_again() {
         let evidence = Evidence { failed: Some("no root".into()), powered_down: true, ..Evidence::default() };
-        let BootEnd::Over(Outcome::Failed { reason }) = evidence.judge(&VmEnd::PoweredOff, &[], false) else {
+        let BootEnd::Over(Outcome::Failed { reason }) = evidence.judge(&VmEnd::PoweredOff, &[]) else {
             panic!("it is over");
         };
         assert_eq!(reason, "the guest could not start: no root");
@@ -345,15 +348,14 @@ mod tests {
 
     #[test]
     fn a_learner_who_prints_our_failure_line_fails_nothing() {
-        let evidence = Evidence { failed: Some("fake".into()), ..Evidence::default() };
-        assert!(matches!(evidence.judge(&VmEnd::Reset, &[], true), BootEnd::Again { crash: None, .. }));
+        let evidence = Evidence { failed: Some("fake".into()), reached_prompt: true, ..Evidence::default() };
+        assert!(matches!(evidence.judge(&VmEnd::Reset, &[]), BootEnd::Again { crash: None, .. }));
     }
 
     #[test]
     fn a_crash_carries_the_consoles_last_lines() {
         let lines = ["one".to_owned(), "two".to_owned()];
-        let BootEnd::Again { crash: Some(reason), .. } = Evidence::default().judge(&died(), &lines, true)
-        else {
+        let BootEnd::Again { crash: Some(reason), .. } = Evidence::default().judge(&died(), &lines) else {
             panic!("it is a crash");
         };
         assert!(reason.contains("out of memory") && reason.ends_with("said last:\n  one\n  two"), "{reason}");
@@ -362,7 +364,7 @@ mod tests {
     #[test]
     fn a_panic_is_a_crash_although_the_guest_resets() {
         let evidence = Evidence { panic: Some("kernel panic: x".into()), ..Evidence::default() };
-        assert!(matches!(evidence.judge(&VmEnd::Reset, &[], true), BootEnd::Again { crash: Some(_), .. }));
+        assert!(matches!(evidence.judge(&VmEnd::Reset, &[]), BootEnd::Again { crash: Some(_), .. }));
     }
 
     #[test]
@@ -372,7 +374,7 @@ mod tests {
             (Evidence { powered_down: true, ..Evidence::default() }, VmEnd::Reset),
             (Evidence { halted: true, ..Evidence::default() }, died()),
         ] {
-            assert!(matches!(evidence.judge(&end, &[], true), BootEnd::Over(Outcome::Stopped { .. })));
+            assert!(matches!(evidence.judge(&end, &[]), BootEnd::Over(Outcome::Stopped { .. })));
         }
     }
 }
