@@ -136,7 +136,7 @@ impl Supervised {
 }
 
 /// The status, `None` where there is no file yet. A file that is half written fails the test.
-fn read_status(path: &Path) -> Option<VmStatus> {
+pub(crate) fn read_status(path: &Path) -> Option<VmStatus> {
     let text = fs::read(path).ok()?;
     let status = serde_json::from_slice(&text);
     Some(status.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text))))

@@ -1,5 +1,7 @@
 //! A machine over its whole life: reboots, crashes, ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dozlab_session::guest_config::GuestStage;
@@ -7,7 +9,7 @@ use dozlab_session::vm_status::VmState;
 use dozlab_vm::supervisor::Request;
 use dozlab_vm::{Firecracker, Outcome, Supervisor};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, read_status};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,28 @@ async fn a_reboot_boots_again_at_once_and_a_stop_ends_it_in_order() {
     assert!(lab.read("console.log").contains("reboot: Restarting system"));
     assert_eq!(lab.boots().len(), 2);
     lab.assert_nothing_runs();
+}
+
+/// Read by a thread of its own, as fast as it can: it sees the file between any two system calls of the supervisor.
+#[tokio::test]
+async fn a_status_is_whole_at_every_moment() {
+    let lab = Lab::new("start root network ssh exit=0");
+    let mut machine = lab.supervise(GRACE);
+    machine.reaches(|_| true).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let (path, is_over) = (lab.path("status.json"), Arc::clone(&over));
+    let reader = std::thread::spawn(move || {
+        let mut read = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            read_status(&path).expect("once there, the file is always there");
+            read += 1;
+        }
+        read
+    });
+    machine.reaches(|status| status.boot >= 30).await;
+    over.store(true, Ordering::Relaxed);
+    let read = reader.join().unwrap();
+    assert!(read > 1000, "it was read {read} times only");
 }
 
 #[tokio::test]
