@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
 import { freshProfile, startBrowser } from "../lib/browser.js";
-import { FLOOD, INTERRUPT, TEST, UP, until } from "../lib/deadlines.js";
+import { ANSWER, FLOOD, INTERRUPT, TEST, UP, until } from "../lib/deadlines.js";
 import { startLab } from "../lib/lab.js";
 import { TerminalPage } from "../lib/terminal.js";
 
@@ -53,6 +53,8 @@ describe("the terminal", { timeout: UP + TEST }, () => {
     // The second cell of a wide character has no width of its own.
     assert.deepEqual(widths, [2, 0, 2, 0, 2, 0, 1, 2, 0]);
     await terminal.start("cat");
+    // What is typed before `cat` reads is not echoed: the shell has the echo off while it edits a line.
+    await until("cat runs", ANSWER, () => lab.sh("pgrep -x cat || true"));
     await terminal.type(text);
     await terminal.press("Enter");
     await terminal.waitFor(
@@ -112,7 +114,7 @@ describe("the terminal", { timeout: UP + TEST }, () => {
 
   it("stops `sleep 1000` by Ctrl-C", async () => {
     await terminal.start("sleep 1000");
-    await until("sleep runs", INTERRUPT, async () => (await lab.sh("pgrep -x sleep || true")) !== "");
+    await until("sleep runs", ANSWER, () => lab.sh("pgrep -x sleep || true"));
     await terminal.press("Control+c");
     await terminal.waitForPrompt(INTERRUPT);
     assert.deepEqual(await terminal.run("echo $?"), ["130"]);
