@@ -50,6 +50,9 @@ impl Qemu {
         if self.accelerator == Accelerator::Tcg {
             // `microvm` has no timer to measure the processor's clock with: 4 of 5 boots hung trying.
             backend.push(format!("tsc_early_khz={}", tsc::frequency_khz()));
+            // The kernel checks this clock against timer ticks, which come late on a loaded host, and then counts the
+            // ticks instead: seconds of each minute were lost.
+            backend.push("tsc=reliable".to_owned());
         }
         command_line::compose(&backend, &machine.kernel_parameters)
     }
