@@ -48,12 +48,24 @@ export class EditorPage {
 
   /** Runs a command in the integrated terminal, and returns what it has printed. */
   async runInTerminal(command) {
-    const file = `/tmp/editor-${randomUUID()}`;
+    // In the home folder: the image's init empties /tmp some time after the first prompt.
+    const file = `from-editor-${randomUUID()}`;
     await this.openTerminal();
     await this.type(`${command} > ${file}.part; mv ${file}.part ${file}`);
     await this.press("Enter");
     await until(`the editor's terminal has run ${command}`, ANSWER, () => this.lab.sh(`ls ${file} || true`));
     return this.lab.sh(`cat ${file}`);
+  }
+
+  /** Waits until two looks at the page show the same: its terminal draws on a canvas, which does not tell its text. */
+  async waitUntilStill() {
+    let last = Buffer.alloc(0);
+    await until("a page that does not change", ANSWER, async () => {
+      const seen = await this.page.screenshot({ animations: "disabled" });
+      const still = seen.equals(last);
+      last = seen;
+      return still;
+    });
   }
 
   /** Opens a file of the editor's folder. */

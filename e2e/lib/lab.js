@@ -73,8 +73,7 @@ export class Lab {
   async end() {
     await dozlab(["rm", this.name], END);
     running.delete(this.name);
-    const left = JSON.parse(await dozlab(["ls", "--output", "json"], ANSWER));
-    assert.ok(!left.some((lab) => lab.name === this.name), `${this.name} is still listed`);
+    assert.ok(!(await labNames()).includes(this.name), `${this.name} is still listed`);
     assert.deepEqual(processesThatName(this.name), [], `${this.name} has left processes behind`);
   }
 }
@@ -86,9 +85,15 @@ export async function startLab({ editor = false, name = `e2e-${randomBytes(4).to
   if (editor) {
     await dozlab(["editor", "install"], INSTALL);
   }
+  // It is ended with this process, so that it had better be ours.
+  assert.ok(!(await labNames()).includes(name), `there is a lab ${name} already: \`dozlab rm ${name}\` removes it`);
   running.add(name);
   const flags = ["--detach", "--output", "json", "--name", name, ...(editor ? [] : ["--no-editor"])];
   return new Lab(JSON.parse(await dozlab(["up", ...flags], UP)));
+}
+
+async function labNames() {
+  return JSON.parse(await dozlab(["ls", "--output", "json"], ANSWER)).map(({ name }) => name);
 }
 
 /** Runs the program and returns its standard output. */
