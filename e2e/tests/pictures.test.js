@@ -80,7 +80,8 @@ describe("pictures", { timeout: UP + TEST }, () => {
     await editor.type("uname -srn; python3 primes/sieve.py | tee primes.txt");
     await editor.press("Enter");
     await until("the program has run", ANSWER, () => lab.sh("cat primes.txt 2>/dev/null || true"));
-    await editor.page.locator(".notifications-toasts .notification-toast").waitFor({ state: "hidden", timeout: ANSWER });
+    const toast = editor.page.locator(".notifications-toasts .notification-toast");
+    await toast.waitFor({ state: "hidden", timeout: ANSWER });
     await editor.waitUntilStill();
     await takePicture(editor.page, "editor");
   });

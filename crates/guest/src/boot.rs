@@ -218,6 +218,9 @@ fn hand_over(console: &Console, image_init: &handover::ImageInit) {
             Ok(()) => detail.push_str("; the image's own SSH server stays off, port 22 is taken"),
             Err(error) => console.remark(&format!("cannot mask the image's own SSH server: {error}")),
         }
+        if let Err(error) = handover::keep_temporary_files(handover::runtime_tmpfiles()) {
+            console.remark(&format!("the init will empty /tmp: {error}"));
+        }
     }
     console.reached(GuestStage::Init, &detail);
     let error = handover::exec(image_init);

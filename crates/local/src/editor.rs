@@ -122,7 +122,8 @@ pub(crate) fn command(
     command.args(rest).arg("--config").arg(&config);
     command.arg("--user-data-dir").arg(&data).arg("--extensions-dir").arg(data.join("extensions"));
     command.args(["--auth", "password", "--disable-telemetry", "--disable-update-check"]);
-    command.args(["--disable-workspace-trust", "--disable-getting-started-override"]);
+    // Its proxy would make every service on this machine's loopback reachable through the editor.
+    command.args(["--disable-workspace-trust", "--disable-getting-started-override", "--disable-proxy"]);
     command.arg(session.vm_data());
     // A password in the environment would go before the file's, and reach the editor's terminals.
     command.env_remove("PASSWORD").env_remove("HASHED_PASSWORD").env_remove("PORT");
@@ -141,6 +142,7 @@ fn write_settings(session: &SessionFolder, dozlab: &Path) -> io::Result<()> {
         "extensions.autoUpdate": false,
         "workbench.enableExperiments": false,
         "workbench.startupEditor": "none",
+        "remote.autoForwardPorts": false,
         "security.workspace.trust.enabled": false,
         "terminal.integrated.defaultProfile.linux": "lab",
         "terminal.integrated.profiles.linux": {

@@ -1,4 +1,9 @@
-//! The wall clock. A microVM has none of its own: the host says on the kernel command line what time it is.
+//! The wall clock. The host says on the kernel command line what time it was at launch, because a microVM may have no
+//! clock of its own.
+//!
+//! Neither source is ever early. The host's time misses what passed before the kernel began to count, a second on a loaded
+//! host; a clock of the machine's own, which the kernel has read where there is one, misses the fraction of a second. So
+//! the later of the two is right.
 
 use std::io;
 use std::time::Duration;
@@ -21,9 +26,19 @@ pub(crate) fn set(launched: &str) -> Result<(), ClockError> {
     let not_a_time = || ClockError::NotATime(launched.to_owned());
     let launched = parse(launched).ok_or_else(not_a_time)?;
     let now = launched.checked_add(uptime()).ok_or_else(not_a_time)?;
+    if now <= kernels_own() {
+        return Ok(());
+    }
     let tv_sec = i64::try_from(now.as_secs()).map_err(|_| not_a_time())?;
     let now = Timespec { tv_sec, tv_nsec: i64::from(now.subsec_nanos()) };
     rustix::time::clock_settime(ClockId::Realtime, now).map_err(|error| ClockError::Refused(error.into()))
+}
+
+/// What the kernel believes the time to be; zero if that is before the epoch.
+fn kernels_own() -> Duration {
+    let now = rustix::time::clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Reads seconds with a decimal fraction. Not a floating point number: those lose milliseconds this far from

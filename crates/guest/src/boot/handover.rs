@@ -48,6 +48,19 @@ pub(crate) fn mask_ssh_units(units: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps systemd from emptying `/tmp` in this boot. It does so on its way up, which on a conventional machine is before
+/// anybody is there; here there has been a prompt already. A file of the same name in `/run` goes before the image's
+/// (`tmpfiles.d(5)`); `d` makes what is missing and leaves the rest.
+pub(crate) fn keep_temporary_files(settings: &Path) -> io::Result<()> {
+    fs::create_dir_all(settings)?;
+    fs::write(settings.join("tmp.conf"), "d /tmp 1777 root root 10d\nd /var/tmp 1777 root root 30d\n")
+}
+
+/// The folder for [`keep_temporary_files`].
+pub(crate) fn runtime_tmpfiles() -> &'static Path {
+    Path::new("/run/tmpfiles.d")
+}
+
 /// The folder for [`mask_ssh_units`].
 pub(crate) fn runtime_units() -> &'static Path {
     Path::new(RUNTIME_UNITS)
@@ -109,6 +122,14 @@ mod tests {
         program(root.path(), "bin/init", 0o755);
         program(root.path(), "etc/init", 0o755);
         assert_eq!(find(root.path()), Some(ImageInit { path: "/etc/init".into(), is_systemd: false }));
+    }
+
+    #[test]
+    fn temporary_files_are_made_and_not_emptied() {
+        let settings = tempfile::tempdir().expect("a temporary folder");
+        keep_temporary_files(settings.path()).expect("the settings are written");
+        let text = fs::read_to_string(settings.path().join("tmp.conf")).expect("the settings");
+        assert!(text.lines().all(|line| line.starts_with("d /")), "{text}");
     }
 
     #[test]
