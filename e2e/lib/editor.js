@@ -48,7 +48,6 @@ export class EditorPage {
 
   /** Runs a command in the integrated terminal, and returns what it has printed. */
   async runInTerminal(command) {
-    // In the home folder: the image's init empties /tmp some time after the first prompt.
     const file = `from-editor-${randomUUID()}`;
     await this.openTerminal();
     await this.type(`${command} > ${file}.part; mv ${file}.part ${file}`);
