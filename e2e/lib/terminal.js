@@ -39,8 +39,9 @@ export class TerminalPage {
         }
         const row = buffer.baseY + buffer.cursorY;
         const below = row > (window.command?.line ?? -1);
-        const atItsEnd = buffer.cursorX === prompt.length + 1;
-        return below && atItsEnd && buffer.getLine(row).translateToString(true).trimEnd() === prompt;
+        // After a flood the kernel may echo Ctrl-C late, when the shell has begun the prompt's line already.
+        const line = buffer.getLine(row).translateToString(false, 0, buffer.cursorX).replace(/^\^C/, "");
+        return below && line === `${prompt} `;
       },
       { argument: this.lab.prompt, deadline },
     );
