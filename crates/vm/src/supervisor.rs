@@ -27,6 +27,8 @@ const MOST_FAILURES: u32 = 5;
 
 /// How long a boot may take to its prompt. An emulated machine on a loaded computer needs a minute.
 const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+/// How often a guest that is to power off is asked again: it misses what comes before it watches its power button.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a supervisor is asked from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +158,7 @@ impl<H: Hypervisor> Supervisor<H> {
         let mut asked = Request::Run;
         let mut deadline = Instant::now() + BOOT_PATIENCE;
         let mut deadline_holds = true;
+        let mut ask_again_at = deadline;
         let end = loop {
             tokio::select! {
                 event = console.next(), if console_open => {
@@ -183,7 +186,10 @@ impl<H: Hypervisor> Supervisor<H> {
                     asked = changed.map_or(Request::Kill, |request| *request);
                     if asked == Request::Stop {
                         match vm.power_down().await {
-                            Ok(()) => (deadline, deadline_holds) = (Instant::now() + self.grace, true),
+                            Ok(()) => {
+                                (deadline, deadline_holds) = (Instant::now() + self.grace, true);
+                                ask_again_at = Instant::now() + ASK_AGAIN;
+                            }
                             Err(error) => {
                                 tracing::warn!(%error, "the guest cannot be asked to power off");
                                 asked = Request::Kill;
@@ -194,6 +200,11 @@ impl<H: Hypervisor> Supervisor<H> {
                         vm.kill(Duration::from_millis(500)).await;
                         break vm.wait().await;
                     }
+                }
+                () = tokio::time::sleep_until(ask_again_at), if asked == Request::Stop => {
+                    // A machine that ends in this moment has been asked often enough.
+                    let _ = vm.power_down().await;
+                    ask_again_at = Instant::now() + ASK_AGAIN;
                 }
                 () = tokio::time::sleep_until(deadline), if deadline_holds => {
                     if asked == Request::Run {
