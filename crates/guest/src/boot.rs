@@ -1,8 +1,8 @@
 //! The way from the kernel's first process to a machine with a prompt.
 //!
-//! Everything before the SSH server listens is on the learner's time, on a processor that may be emulated: the least is
-//! done, in one process, and what can wait comes after. The order is: modules, disk, root, network, listening socket,
-//! server; then the files of the image, the other modules, and the image's init.
+//! Everything before the SSH server listens is on the learner's time, on a processor that may be emulated:
+//! the least is done, in one process, and what can wait comes after. The order is: modules, disk, root,
+//! network, listening socket, server; then the files of the image, the other modules, and the image's init.
 
 use std::convert::Infallible;
 use std::fs;
@@ -210,7 +210,8 @@ fn finish_image(console: &Console, config: &GuestConfig, login: &Login) {
     }
 }
 
-/// Becomes the image's init. Returns if the image's init cannot be run: the machine has a prompt and is worth keeping.
+/// Becomes the image's init. Returns if the image's init cannot be run: the machine has a prompt and is worth
+/// keeping.
 fn hand_over(console: &Console, image_init: &handover::ImageInit) {
     let mut detail = format!("{} takes over", image_init.path.display());
     if image_init.is_systemd {

@@ -1,5 +1,5 @@
-//! Process 1 of an image that has no init: adopts and buries orphans, keeps the SSH server alive, and ends the machine
-//! when it is told to.
+//! Process 1 of an image that has no init: adopts and buries orphans, keeps the SSH server alive, and ends
+//! the machine when it is told to.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use crate::raw_signal::{self, Awaited, EVERY_PROCESS};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often to look whether they have.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// A server that dies is started again after this long, so that one that cannot live does not eat the processor.
+/// A server that dies is started again after this long, so that one that cannot live does not eat the
+/// processor.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 /// What a signal to process 1 asks for: busybox's signals, systemd's, and the kernel's for Ctrl-Alt-Del.
@@ -62,7 +63,8 @@ pub(crate) fn run(
     }
 }
 
-/// Ends the machine if one of the signals has asked for it that have come so far: whoever takes over would not know.
+/// Ends the machine if one of the signals has asked for it that have come so far: whoever takes over would
+/// not know.
 pub(crate) fn obey(console: &Console, signals: &Awaited) {
     if let Some(action) = std::iter::from_fn(|| signals.take()).find_map(action_for) {
         end(console, action);

@@ -1,4 +1,5 @@
-//! Switching the machine off, halting and restarting it: by whatever process 1 understands, or by the kernel at once.
+//! Switching the machine off, halting and restarting it: by whatever process 1 understands, or by the kernel
+//! at once.
 
 use std::fs;
 use std::io;
@@ -137,8 +138,8 @@ pub(crate) fn request(action: Action) -> Result<(), PowerError> {
     }
 }
 
-/// Ends the machine at once. What is still in memory is written to the disk first. Returns only with an error, or if the
-/// machine goes on for a moment.
+/// Ends the machine at once. What is still in memory is written to the disk first. Returns only with an
+/// error, or if the machine goes on for a moment.
 ///
 /// # Errors
 ///

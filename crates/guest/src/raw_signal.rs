@@ -59,7 +59,8 @@ impl Awaited {
     /// One of the signals that have come already.
     pub(crate) fn take(&self) -> Option<i32> {
         let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both pointers are to live, initialised values, and nothing is asked about the signal's sender.
+        // SAFETY: both pointers are to live, initialised values, and nothing is asked about the signal's
+        // sender.
         let number =
             unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const no_time) };
         (number > 0).then_some(number)

@@ -1,12 +1,13 @@
-//! The SSH server: accepts connections and serves each with shells, commands, SFTP and forwards to the loopback.
+//! The SSH server: accepts connections and serves each with shells, commands, SFTP and forwards to the
+//! loopback.
 //!
-//! One thread does everything. A connection (`connection`) answers the protocol's requests; each session channel runs
-//! one process (`process`) whose output and input a task (`channel`) carries. Every queue on the way has a bound: a
-//! client that does not read stops the process that writes, as a pipe does, and a process that does not read stops its
-//! client (`throttle`).
+//! One thread does everything. A connection (`connection`) answers the protocol's requests; each session
+//! channel runs one process (`process`) whose output and input a task (`channel`) carries. Every queue on the
+//! way has a bound: a client that does not read stops the process that writes, as a pipe does, and a process
+//! that does not read stops its client (`throttle`).
 //!
-//! The server runs as whoever starts it. As root it becomes the [`Login`]'s user in each process it starts; as anybody
-//! else it runs them as itself, which is how the tests use it.
+//! The server runs as whoever starts it. As root it becomes the [`Login`]'s user in each process it starts;
+//! as anybody else it runs them as itself, which is how the tests use it.
 
 use std::borrow::Cow;
 use std::io::{self, PipeWriter};
@@ -39,14 +40,15 @@ pub const IDENTIFICATION: &str = concat!("SSH-2.0-dozlab_", env!("CARGO_PKG_VERS
 
 /// How long a client may take to log in; the same two minutes as OpenSSH's `LoginGraceTime`.
 const LOGIN_GRACE: Duration = Duration::from_secs(120);
-/// A silent client is asked for a sign of life this often, and dropped after [`KEEPALIVE_TRIES`] without an answer.
+/// A silent client is asked for a sign of life this often, and dropped after [`KEEPALIVE_TRIES`] without an
+/// answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_TRIES: usize = 4;
 /// Output is read and sent in pieces of this size, in bytes; the usual size of an SSH packet.
 const PIECE: usize = 32 * 1024;
-/// What the kernel buffers of a client's data, in bytes. A window fits into it even in small packets, which the kernel
-/// counts larger than they are.
+/// What the kernel buffers of a client's data, in bytes. A window fits into it even in small packets, which
+/// the kernel counts larger than they are.
 const RECEIVE_BUFFER: usize = 2 * WINDOW as usize;
 
 /// What a server needs to know.
@@ -113,7 +115,8 @@ pub async fn serve(listener: std::net::TcpListener, config: ServerConfig) -> Res
     }
 }
 
-/// A failed `accept` that says nothing about the listening socket: a client that left, or a shortage that passes.
+/// A failed `accept` that says nothing about the listening socket: a client that left, or a shortage that
+/// passes.
 fn is_passing(error: &io::Error) -> bool {
     let passing = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ECONNABORTED, libc::EINTR];
     error.raw_os_error().is_some_and(|code| passing.contains(&code))

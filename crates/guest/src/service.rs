@@ -20,8 +20,8 @@ use crate::power::{self, Action, button, command, initctl};
 use crate::raw_signal::Awaited;
 use crate::server::{self, FirstPrompt, ServerConfig};
 
-/// A cgroup of the server's own. systemd takes every process that it finds in the root cgroup for its own, and stops it
-/// with its units.
+/// A cgroup of the server's own. systemd takes every process that it finds in the root cgroup for its own,
+/// and stops it with its units.
 const CGROUP: &str = "/sys/fs/cgroup/dozlab";
 
 /// What the server needs, kept so that it can be started again.
@@ -42,8 +42,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits until somebody has a prompt, at most for `patience`. On an emulated processor a shell that starts beside
-    /// the image's init takes twice the time.
+    /// Waits until somebody has a prompt, at most for `patience`. On an emulated processor a shell that
+    /// starts beside the image's init takes twice the time.
     pub(crate) fn wait_for_prompt(&self, patience: Duration) {
         let patience = Timespec::try_from(patience).ok();
         let mut prompted = [PollFd::new(&self.prompted, PollFlags::empty())];
@@ -68,12 +68,12 @@ impl Service {
         &self.config.login
     }
 
-    /// Starts the server in a process of its own, which serves the socket that listens already. `blocked` are the
-    /// signals that the caller waits for.
+    /// Starts the server in a process of its own, which serves the socket that listens already. `blocked` are
+    /// the signals that the caller waits for.
     pub(crate) fn start(&self, console: &Console, blocked: &Awaited) -> io::Result<Running> {
         let (prompted, prompt) = io::pipe()?;
-        // SAFETY: process 1 has a single thread here: the runtime that set the network up has none of its own and is
-        // gone. So no lock is held by a thread that the child does not have.
+        // SAFETY: process 1 has a single thread here: the runtime that set the network up has none of its own
+        // and is gone. So no lock is held by a thread that the child does not have.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
@@ -152,7 +152,8 @@ impl Service {
     }
 }
 
-/// Leaves process 1's session and cgroup, and is spared by the out-of-memory killer. None of it is needed for a prompt.
+/// Leaves process 1's session and cgroup, and is spared by the out-of-memory killer. None of it is needed for
+/// a prompt.
 fn leave_init() {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"dozlab-ssh");
@@ -162,7 +163,8 @@ fn leave_init() {
     rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
-/// The folder of the power commands that the image lacks, if it lacks any. They are the program that runs here.
+/// The folder of the power commands that the image lacks, if it lacks any. They are the program that runs
+/// here.
 fn provide_power_commands(console: &Console) -> Option<PathBuf> {
     let program = format!("/proc/{}/exe", std::process::id());
     let provided = command::provide(ROOT_PATH, Path::new(&program), Path::new(command::FOLDER));

@@ -1,9 +1,9 @@
-//! The wall clock. The host says on the kernel command line what time it was at launch, because a microVM may have no
-//! clock of its own.
+//! The wall clock. The host says on the kernel command line what time it was at launch, because a microVM may
+//! have no clock of its own.
 //!
-//! Neither source is ever early. The host's time misses what passed before the kernel began to count, a second on a loaded
-//! host; a clock of the machine's own, which the kernel has read where there is one, misses the fraction of a second. So
-//! the later of the two is right.
+//! Neither source is ever early. The host's time misses what passed before the kernel began to count, a
+//! second on a loaded host; a clock of the machine's own, which the kernel has read where there is one,
+//! misses the fraction of a second. So the later of the two is right.
 
 use std::io;
 use std::time::Duration;

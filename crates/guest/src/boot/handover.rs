@@ -48,9 +48,9 @@ pub(crate) fn mask_ssh_units(units: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps systemd from emptying `/tmp` in this boot. It does so on its way up, which on a conventional machine is before
-/// anybody is there; here there has been a prompt already. A file of the same name in `/run` goes before the image's
-/// (`tmpfiles.d(5)`); `d` makes what is missing and leaves the rest.
+/// Keeps systemd from emptying `/tmp` in this boot. It does so on its way up, which on a conventional machine
+/// is before anybody is there; here there has been a prompt already. A file of the same name in `/run` goes
+/// before the image's (`tmpfiles.d(5)`); `d` makes what is missing and leaves the rest.
 pub(crate) fn keep_temporary_files(settings: &Path) -> io::Result<()> {
     fs::create_dir_all(settings)?;
     fs::write(settings.join("tmp.conf"), "d /tmp 1777 root root 10d\nd /var/tmp 1777 root root 30d\n")

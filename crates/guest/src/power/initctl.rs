@@ -1,11 +1,12 @@
 //! Hears `reboot`, `poweroff` and `halt` while systemd has taken the machine over and does not listen yet.
 //!
-//! There is a prompt long before there is a systemd that takes requests. Its commands ask it over its bus, and where that
-//! fails they write to the FIFO by which the System V init was asked, `/run/initctl`; systemd itself listens to that
-//! FIFO later. Until then the SSH server does, and passes a request on as soon as systemd can be told.
+//! There is a prompt long before there is a systemd that takes requests. Its commands ask it over its bus,
+//! and where that fails they write to the FIFO by which the System V init was asked, `/run/initctl`; systemd
+//! itself listens to that FIFO later. Until then the SSH server does, and passes a request on as soon as
+//! systemd can be told.
 //!
-//! Such a request names a run level. `halt` has none of its own: systemd's commands send the one of `poweroff`, and this
-//! early it switches the machine off.
+//! Such a request names a run level. `halt` has none of its own: systemd's commands send the one of
+//! `poweroff`, and this early it switches the machine off.
 
 use std::io;
 use std::path::Path;
@@ -18,8 +19,8 @@ use super::Action;
 
 /// Where systemd's commands look first, and where `systemd-initctl.socket` listens.
 pub(crate) const FIFO: &str = "/run/initctl";
-/// Size of `struct init_request` of the System V init's `initreq.h`: four ints (magic, command, run level, a time) and
-/// 368 bytes that are of use to other commands only.
+/// Size of `struct init_request` of the System V init's `initreq.h`: four ints (magic, command, run level, a
+/// time) and 368 bytes that are of use to other commands only.
 const REQUEST_SIZE: usize = 384;
 /// `INIT_MAGIC` of `initreq.h`.
 const MAGIC: i32 = 0x0309_1969;

@@ -1,10 +1,10 @@
 //! Carries the bytes of one session channel between the client and its process.
 //!
-//! One task owns the channel. Before the client has said what to run, it keeps what arrives. Then three things go on at
-//! once: the client's data go into the process's input, at the speed at which the process reads, while the channel is read
-//! at the client's (see `throttle`); the process's output goes to the client, at the speed at which the client grants
-//! its window; and the end of the process is awaited. All output of the process is sent before its exit status, and
-//! that before the channel closes.
+//! One task owns the channel. Before the client has said what to run, it keeps what arrives. Then three
+//! things go on at once: the client's data go into the process's input, at the speed at which the process
+//! reads, while the channel is read at the client's (see `throttle`); the process's output goes to the
+//! client, at the speed at which the client grants its window; and the end of the process is awaited. All
+//! output of the process is sent before its exit status, and that before the channel closes.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -25,8 +25,8 @@ use output::Delivery;
 
 mod output;
 
-/// How long output of a process that has ended is awaited while its children still hold the pipes: long enough for
-/// `command > >(filter)`, short enough that `server &` does not hold a script up.
+/// How long output of a process that has ended is awaited while its children still hold the pipes: long
+/// enough for `command > >(filter)`, short enough that `server &` does not hold a script up.
 const LINGER: Duration = Duration::from_secs(1);
 /// Number of the standard error stream; RFC 4254, section 5.2.
 const STDERR: u32 = 1;
@@ -151,8 +151,8 @@ fn obey(message: ChannelMsg, input: &mut Input, process: &Process) {
     }
 }
 
-/// Has the connection drop what still arrives on the channel. A channel that nobody reads and that can be delivered to
-/// would make the connection wait, and with it all its other channels.
+/// Has the connection drop what still arrives on the channel. A channel that nobody reads and that can be
+/// delivered to would make the connection wait, and with it all its other channels.
 fn stop_reading(reader: ChannelReadHalf) {
     drop(reader);
 }

@@ -1,7 +1,7 @@
 //! One client's connection: who it is, and what it asks for on each of its channels.
 //!
-//! Requests must be answered in the order in which they arrive, so they are answered here, where they arrive. The bytes
-//! of a channel never pass through here: a task of its own has them.
+//! Requests must be answered in the order in which they arrive, so they are answered here, where they arrive.
+//! The bytes of a channel never pass through here: a task of its own has them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ impl Connection {
         }
     }
 
-    /// Starts a program on a channel. A program that cannot be started is told to the user on the channel: a refused
-    /// request would not say why.
+    /// Starts a program on a channel. A program that cannot be started is told to the user on the channel: a
+    /// refused request would not say why.
     fn start(&mut self, id: ChannelId, program: &Program, session: &mut Session) -> Result<(), russh::Error> {
         let Some(WaitingChannel { terminal, variables, start }) = self.waiting.remove(&id) else {
             return session.channel_failure(id);

@@ -1,7 +1,7 @@
 //! `ssh -L`: a client's channel to a TCP port of the VM's own loopback.
 //!
-//! Only the loopback is open. A forward to anywhere else would let the client use the VM as a gateway into the network
-//! it is connected to.
+//! Only the loopback is open. A forward to anywhere else would let the client use the VM as a gateway into
+//! the network it is connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::PIECE;
 use super::input::Input;
 use super::throttle::Throttle;
 
-/// The addresses of the loopback that a client means, in the order in which to try them; empty where it means another
-/// host.
+/// The addresses of the loopback that a client means, in the order in which to try them; empty where it means
+/// another host.
 fn loopback_addresses(host: &str) -> Vec<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") {
         return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -26,8 +26,8 @@ fn loopback_addresses(host: &str) -> Vec<IpAddr> {
     host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback).into_iter().collect()
 }
 
-/// Connects the channel to a port of the loopback and carries bytes both ways until both sides have ended, or either
-/// breaks off.
+/// Connects the channel to a port of the loopback and carries bytes both ways until both sides have ended, or
+/// either breaks off.
 pub(super) async fn run(
     channel: Channel<Msg>,
     host: String,

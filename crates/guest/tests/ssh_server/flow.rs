@@ -170,8 +170,8 @@ fn much_input_and_output_at_once_does_not_stand_still_with_openssh() {
     }
 }
 
-/// Pushes data into a channel that nobody reads for as long as they are taken, at most for [`PAUSE`] without progress.
-/// Returns how many bytes were taken.
+/// Pushes data into a channel that nobody reads for as long as they are taken, at most for [`PAUSE`] without
+/// progress. Returns how many bytes were taken.
 async fn fill(channel: &Channel<client::Msg>) -> usize {
     let sent = AtomicUsize::new(0);
     let sending = async {
