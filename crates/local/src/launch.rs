@@ -1,7 +1,7 @@
 //! From what somebody asked for to a session's folder that a supervisor can run.
 //!
 //! [`prepare`] sees to what all sessions share and what may take minutes the first time: the kernel, the image, the
-//! verdict about hypervisors. [`create`] makes the session's own folder, with its secrets and its record, or takes up
+//! verdict about hypervisors. [`create()`] makes the session's own folder, with its secrets and its record, or takes up
 //! the one that a stopped session left.
 
 mod create;
