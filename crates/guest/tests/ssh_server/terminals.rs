@@ -56,8 +56,9 @@ async fn interrupting_ends_the_program_in_front_and_not_the_shell() {
     let server = Server::start();
     let session = server.login().await;
     let mut channel = shell(&session).await;
-    // The program says itself that it is in front: before that, the interrupt would be the shell's.
-    type_line(&channel, "sh -c 'echo rea\"\"dy; exec sleep 100'").await;
+    // The program says itself that it is in front, and not at once: an interrupt that meets the shell while it still
+    // hands the terminal over makes the shell forget the program that is in front of it, and wait for ever.
+    type_line(&channel, "sh -c 'sleep 0.5; echo rea\"\"dy; exec sleep 100'").await;
     read_until(&mut channel, "ready").await;
     channel.data(&b"\x03"[..]).await.expect("data are sent");
     type_line(&channel, "echo still-''here").await;
