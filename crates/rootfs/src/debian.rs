@@ -85,7 +85,7 @@ pub const VM: Definition = Definition {
 pub struct BuildOptions {
     /// The Debian suite. Default: `bookworm`.
     pub suite: String,
-    /// The mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own, deb.debian.org with the
+    /// The mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own choice for the suite, with the
     /// suite's updates and security updates; apt's configuration on this machine does not matter.
     pub mirror: Option<String>,
     /// How the tar is imported.

@@ -79,9 +79,9 @@ mod tests {
         let seen = Seen::default();
         let mut count = PackageCount::default();
         for line in [
-            "Get:1 http://deb.debian.org/debian bookworm InRelease [151 kB]",
+            "Get:1 http://mirror.example/debian bookworm InRelease [151 kB]",
             "0 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.",
-            "Get:1 http://deb.debian.org/debian bookworm/main amd64 libc6 amd64 2.36-9 [2750 kB]",
+            "Get:1 http://mirror.example/debian bookworm/main amd64 libc6 amd64 2.36-9 [2750 kB]",
             "Setting up libc6:amd64 (2.36-9) ...",
             "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
             "Setting up vim (2:9.0) ...",
