@@ -10,7 +10,7 @@ use dozlab_process::{Tool, ToolError};
 use crate::KernelError;
 
 /// The package that always depends on Debian's newest kernel for virtual machines.
-pub const PACKAGE: &str = "linux-image-cloud-amd64";
+const PACKAGE: &str = "linux-image-cloud-amd64";
 
 const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
 const APT_CACHE: Tool = Tool { program: "apt-cache", package: "apt" };
@@ -19,7 +19,10 @@ const APT_CACHE: Tool = Tool { program: "apt-cache", package: "apt" };
 ///
 /// # Errors
 /// [`KernelError::Download`], with apt's own words.
-pub async fn find_kernel_package(folder: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, KernelError> {
+pub(crate) async fn download_kernel_package(
+    folder: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<PathBuf, KernelError> {
     download(folder, progress).await.map_err(|source| KernelError::Download { source })
 }
 

@@ -11,8 +11,9 @@ use std::process::Stdio;
 use dozlab_process::{Tool, ToolError};
 use serde::{Deserialize, Serialize};
 
+use crate::debian::download_kernel_package;
 use crate::initramfs::{InitramfsError, write_base};
-use crate::{PayloadError, extract_elf, find_kernel_package, modules};
+use crate::{PayloadError, extract_elf, modules};
 
 const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 const DEPMOD: Tool = Tool { program: "depmod", package: "kmod" };
@@ -167,7 +168,7 @@ impl KernelStore {
     /// [`KernelError`]; nothing is left behind.
     pub async fn import_debian(&self, progress: &dyn Fn(&str)) -> Result<Kernel, KernelError> {
         let work = self.work_folder()?;
-        let package = find_kernel_package(work.path(), progress).await?;
+        let package = download_kernel_package(work.path(), progress).await?;
         self.import_package(&package, progress).await
     }
 

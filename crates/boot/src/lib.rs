@@ -20,7 +20,6 @@ mod kernel;
 mod modules;
 
 pub use bzimage::{PayloadError, extract_elf};
-pub use debian::{PACKAGE, find_kernel_package};
 pub use initramfs::{InitramfsError, write_initramfs, write_probe_initramfs};
 pub use kernel::{Kernel, KernelError, KernelStore};
 

@@ -36,15 +36,6 @@ pub fn bind_to_parent(command: &mut Command, signal: Signal) -> &mut Command {
     }
 }
 
-/// Makes this very process receive `signal` when its parent ends. For the program's own subcommands, which may have
-/// been started by something that knows nothing of [`bind_to_parent`].
-///
-/// # Errors
-/// The kernel's refusal, which is not known to happen.
-pub fn end_with_parent(signal: Signal) -> io::Result<()> {
-    set_parent_process_death_signal(Some(signal)).map_err(io::Error::from)
-}
-
 /// A running child, bound to us, that is ended in order: SIGTERM to it, then SIGKILL to its whole group.
 #[derive(Debug)]
 pub struct BoundChild {

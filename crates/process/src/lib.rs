@@ -17,7 +17,7 @@ mod child;
 mod identity;
 mod tool;
 
-pub use child::{BoundChild, bind_to_parent, end_with_parent};
+pub use child::{BoundChild, bind_to_parent};
 pub use identity::Identity;
 pub use rustix::process::Signal;
 pub use tool::{Tool, ToolError, last_lines};
