@@ -101,9 +101,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Does the work, or drops it at Ctrl-C or SIGTERM, which ends the programs it runs and removes its half-made files.
 async fn until_interrupted(screen: &Screen, work: impl Future<Output = Outcome>) -> Outcome {
+    let terminated = signals::termination()?;
     let outcome = tokio::select! {
         outcome = work => outcome,
-        _ = signals::terminated() => Ok(ExitCode::from(INTERRUPTED)),
+        _ = terminated => Ok(ExitCode::from(INTERRUPTED)),
     };
     screen.clear();
     outcome

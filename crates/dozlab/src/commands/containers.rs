@@ -37,10 +37,13 @@ pub(super) async fn vm() -> Outcome {
     let kernel = settings.read_kernel()?;
     let machine = settings.prepare(&kernel)?;
     let (sender, requests) = watch::channel(Request::Run);
+    let mut terminated = signals::termination()?;
     tokio::spawn(async move {
         loop {
-            let Ok(in_order) = signals::terminated().await else { return };
+            let in_order = terminated.await;
             sender.send_replace(if in_order { Request::Stop } else { Request::Kill });
+            let Ok(next) = signals::termination() else { return };
+            terminated = next;
         }
     });
     let user_network = settings.ssh_forward.is_some();
@@ -85,8 +88,9 @@ pub(super) async fn terminal() -> Outcome {
         listener.map_err(|error| format!("cannot listen on {address}: {error}; set HOST and PORT"))?;
     let shutdown = CancellationToken::new();
     let asked = shutdown.clone();
+    let terminated = signals::termination()?;
     tokio::spawn(async move {
-        let _ = signals::terminated().await;
+        terminated.await;
         asked.cancel();
     });
     dozlab_terminal::serve(config, listener, shutdown).await?;

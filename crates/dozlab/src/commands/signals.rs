@@ -35,12 +35,17 @@ pub(super) fn end_requests(keep: bool) -> io::Result<watch::Receiver<EndRequest>
     Ok(receiver)
 }
 
-/// Waits for SIGINT or SIGTERM; true for SIGTERM.
-pub(super) async fn terminated() -> io::Result<bool> {
+/// Listens for SIGINT and SIGTERM from this call on; the future waits for one and is true for SIGTERM.
+///
+/// Not an `async fn`: that would listen only once it is polled, and a signal before then would end the process as
+/// signals do, with nothing cleaned up.
+pub(super) fn termination() -> io::Result<impl Future<Output = bool>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => false,
-        _ = terminate.recv() => true,
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => false,
+            _ = terminate.recv() => true,
+        }
     })
 }
