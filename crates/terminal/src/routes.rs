@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -52,9 +52,9 @@ pub(crate) fn router(lab: Arc<Lab>) -> Router {
         .route("/session", get(session).post(log_in))
         .route("/session/logout", post(log_out))
         .route("/editor/open", get(editor::open))
-        .route("/ws", get(native_terminal))
-        .route("/terminal", get(json_terminal))
-        .route("/terminal/ws", get(json_terminal))
+        .route("/ws", terminals(|| Protocol::Native))
+        .route("/terminal", terminals(Protocol::json))
+        .route("/terminal/ws", terminals(Protocol::json))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing here"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(within_deadline))
@@ -186,22 +186,14 @@ impl TerminalQuery {
     }
 }
 
-async fn native_terminal(
-    _: Authorized,
-    State(lab): State<Arc<Lab>>,
-    Query(query): Query<TerminalQuery>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    open_terminal(lab, upgrade, Protocol::Native, &query)
-}
-
-async fn json_terminal(
-    _: Authorized,
-    State(lab): State<Arc<Lab>>,
-    Query(query): Query<TerminalQuery>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    open_terminal(lab, upgrade, Protocol::json(), &query)
+/// Where terminals that speak this protocol are opened.
+fn terminals(protocol: fn() -> Protocol) -> MethodRouter<Arc<Lab>> {
+    let open =
+        move |_: Authorized,
+              State(lab): State<Arc<Lab>>,
+              Query(query): Query<TerminalQuery>,
+              upgrade: WebSocketUpgrade| async move { open_terminal(lab, upgrade, protocol(), &query) };
+    get(open)
 }
 
 fn open_terminal(

@@ -129,6 +129,7 @@ function startTerminal(session: SessionInfo): void {
     cursorBlink: true,
     fontFamily: "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace",
     fontSize: 15,
+    minimumContrastRatio: 4.5, // of text, by WCAG 2 level AA: a program's dark blue is readable on the dark page
     scrollback: 10_000,
     screenReaderMode: localStorage.getItem("screen-reader") === "on",
   });
