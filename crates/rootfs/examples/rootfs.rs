@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use dozlab_rootfs::disk::Cloning;
 use dozlab_rootfs::import::ImportOptions;
 use dozlab_rootfs::{Progress, Stage, Store, Update, debian, disk};
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,8 +73,14 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             Ok(format!("{:#?}", debian::build(&store, name, &debian::VM, options, progress).await?))
         }
         ["prepare", image, target, size] => {
-            let prepared =
-                disk::prepare(Path::new(image), Path::new(target), size.parse()?, progress).await?;
+            let prepared = disk::prepare_file(
+                Path::new(image),
+                Path::new(target),
+                size.parse()?,
+                Cloning::Auto,
+                progress,
+            )
+            .await?;
             Ok(format!("{prepared:#?}"))
         }
         _ => {

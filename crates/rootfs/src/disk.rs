@@ -1,4 +1,5 @@
-//! A session's disk: an image cloned, grown to its size, and in place only when complete.
+//! A session's disk: an image cloned, grown to its size, and in place only when complete; or the image itself with a
+//! writable disk to lay over it ([`prepare_overlay`]). Which of them is a [`Strategy`].
 //!
 //! ```text
 //!   image ── clone ──→ DISK.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to DISK
@@ -7,26 +8,34 @@
 //! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a
 //! crash left is overwritten by the next. Cancelling (dropping the future) removes it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dozlab_process::ToolError;
-use rustix::fs::{FlockOperation, flock};
 
 mod clone;
 mod grow;
+mod overlay;
+mod partial;
+mod strategy;
 
 pub(crate) use clone::clone_file;
+pub use overlay::{SeedFile, prepare_overlay, prepare_writable};
+pub use strategy::{Cloning, Strategy, Suited, UnknownStrategy, suited};
 
 use crate::cancel::run_blocking;
 use crate::e2fsprogs::{CheckError, FsckFailure};
 use crate::progress::{Progress, Stage, begin, finish};
 use crate::space::{self, Bytes, NoSpace};
+use crate::store::{HeldImage, StoreError};
 use crate::superblock::Superblock;
+use partial::Partial;
+
+/// Bytes of a block of an image's file system; a disk is a whole number of them.
+const BLOCK: u64 = 4096;
 
 /// How a disk came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +44,8 @@ pub enum Method {
     Reflink,
     /// The image's data was copied, its holes left out.
     SparseCopy,
+    /// It is a writable disk to lay over the image.
+    Overlay,
     /// A complete disk was there already, and is as it was.
     Kept,
 }
@@ -109,6 +120,27 @@ pub enum PrepareError {
         /// The disk.
         path: PathBuf,
     },
+    /// The writable disk was made for another image.
+    #[error(
+        "{} holds changes to another image than this one; give the image it was made for, or remove it if nothing \
+        in it is needed",
+        path.display()
+    )]
+    OtherBase {
+        /// The writable disk.
+        path: PathBuf,
+    },
+    /// The file system does not clone files, and nothing else will do.
+    #[error("{} cannot be a reflink of the image: {source}; use `copy`, or a folder on xfs or btrfs", path.display())]
+    NoReflink {
+        /// The disk.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store cannot give the image.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is too little room for the disk.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),
@@ -129,29 +161,45 @@ impl From<CheckError> for PrepareError {
     }
 }
 
-/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from `image`, which is only read. A
-/// complete disk in its place is kept, whatever its size.
+/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image of the store. A complete disk in
+/// its place is kept, whatever its size.
 ///
 /// # Errors
 /// See [`PrepareError`].
 pub async fn prepare(
+    image: &HeldImage,
+    target: &Path,
+    size: u64,
+    cloning: Cloning,
+    progress: Arc<dyn Progress>,
+) -> Result<Prepared, PrepareError> {
+    prepare_file(image.path(), target, size, cloning, progress).await
+}
+
+/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image that is in no store, and is only
+/// read. A complete disk in its place is kept, whatever its size.
+///
+/// # Errors
+/// See [`PrepareError`].
+pub async fn prepare_file(
     image: &Path,
     target: &Path,
     size: u64,
+    cloning: Cloning,
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, PrepareError> {
-    if let Some(kept) = keep(target)? {
+    if let Some((kept, _)) = keep(target)? {
         return Ok(kept);
     }
     let source = File::open(image).map_err(unreadable(image))?;
-    let image_size = whole_size(image, &source)?;
-    let size = size / 4096 * 4096;
+    let image_size = whole_file_system(image, &source)?.size();
+    let size = size / BLOCK * BLOCK;
     if size < image_size {
         return Err(PrepareError::TooSmall { asked: size, minimum: image_size });
     }
     let partial = Arc::new(Partial::create(target)?);
     // Another process may have finished it before we had the lock.
-    if let Some(kept) = keep(target)? {
+    if let Some((kept, _)) = keep(target)? {
         return Ok(kept);
     }
     let mut steps = Vec::new();
@@ -161,7 +209,7 @@ pub async fn prepare(
         started = Instant::now();
     };
 
-    let method = copy(source, Arc::clone(&partial), Arc::clone(&progress)).await?;
+    let method = copy(source, Arc::clone(&partial), cloning, Arc::clone(&progress)).await?;
     step_done(Stage::Copy);
     begin(&*progress, Stage::Check, "");
     grow::check_clone(&partial.path, size).await?;
@@ -182,10 +230,14 @@ pub async fn prepare(
 async fn copy(
     source: File,
     partial: Arc<Partial>,
+    cloning: Cloning,
     progress: Arc<dyn Progress>,
 ) -> Result<Method, PrepareError> {
     run_blocking(move |cancel| {
-        clone_file(&source, &partial.file, &*progress, &cancel).map_err(|error| {
+        clone_file(&source, &partial.file, cloning, &*progress, &cancel).map_err(|error| {
+            if cloning == Cloning::Reflink {
+                return PrepareError::NoReflink { path: partial.path.clone(), source: error };
+            }
             let needed = source
                 .metadata()
                 .map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512);
@@ -196,25 +248,24 @@ async fn copy(
 }
 
 /// The disk that is there already.
-fn keep(target: &Path) -> Result<Option<Prepared>, PrepareError> {
+fn keep(target: &Path) -> Result<Option<(Prepared, Superblock)>, PrepareError> {
     let file = match File::open(target) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(target)(error)),
     };
-    match whole_size(target, &file) {
-        Ok(_) => {}
-        Err(PrepareError::NotAFileSystem { .. } | PrepareError::CutShort { .. }) => {
-            return Err(PrepareError::Occupied { path: target.to_owned() });
+    let superblock = whole_file_system(target, &file).map_err(|error| match error {
+        PrepareError::NotAFileSystem { .. } | PrepareError::CutShort { .. } => {
+            PrepareError::Occupied { path: target.to_owned() }
         }
-        Err(error) => return Err(error),
-    }
+        other => other,
+    })?;
     let size = file.metadata().map_err(unreadable(target))?.len();
-    Ok(Some(Prepared { method: Method::Kept, size, steps: Vec::new() }))
+    Ok(Some((Prepared { method: Method::Kept, size, steps: Vec::new() }, superblock)))
 }
 
-/// Bytes of the file system in a file, which must all be there.
-fn whole_size(path: &Path, file: &File) -> Result<u64, PrepareError> {
+/// The superblock of the file system in a file, all of whose bytes must be there.
+fn whole_file_system(path: &Path, file: &File) -> Result<Superblock, PrepareError> {
     let metadata = file.metadata().map_err(unreadable(path))?;
     let no_file_system = || PrepareError::NotAFileSystem { path: path.to_owned() };
     if !metadata.is_file() {
@@ -225,59 +276,7 @@ fn whole_size(path: &Path, file: &File) -> Result<u64, PrepareError> {
     if actual < expected {
         return Err(PrepareError::CutShort { path: path.to_owned(), expected, actual });
     }
-    Ok(expected)
-}
-
-/// The disk while it is not complete. Locked; removed when dropped, unless it was published.
-#[derive(Debug)]
-struct Partial {
-    path: PathBuf,
-    file: File,
-}
-
-impl Partial {
-    fn create(target: &Path) -> Result<Self, PrepareError> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(".partial");
-        let path = PathBuf::from(path);
-        let open =
-            || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open().map_err(|error| write_error(&path, 0, error))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(PrepareError::Busy { path: target.to_owned() });
-        }
-        // Between opening and locking, its owner may have renamed or removed it: then it is not ours to
-        // write.
-        if !is_same_file(&file, &path) {
-            return Err(PrepareError::Busy { path: target.to_owned() });
-        }
-        let partial = Self { path, file };
-        partial.file.set_len(0).map_err(|error| write_error(&partial.path, 0, error))?;
-        Ok(partial)
-    }
-
-    fn publish(&self, target: &Path) -> Result<(), PrepareError> {
-        let failed = |error| write_error(&self.path, 0, error);
-        self.file.sync_all().map_err(failed)?;
-        fs::rename(&self.path, target).map_err(failed)?;
-        let folder =
-            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if is_same_file(&self.file, &self.path) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(open), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
-    (open.dev(), open.ino()) == (named.dev(), named.ino())
+    Ok(superblock)
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> PrepareError + '_ {

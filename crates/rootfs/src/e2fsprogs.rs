@@ -118,6 +118,34 @@ fn explain(code: i32) -> &'static str {
     FLAGS.iter().find(|(flag, _)| code & flag == *flag).map_or("unknown status", |(_, meaning)| meaning)
 }
 
+/// Runs commands that change the image. `debugfs` ends with 0 whatever they did; what failed is on standard
+/// error, after the version.
+pub(crate) async fn edit(commands: &[OsString], image: &Path, clock: Option<i64>) -> Result<(), ToolError> {
+    let arguments = [&["-w".into()], commands, &[image.into()]].concat();
+    let output = run(DEBUGFS, arguments, clock).await?;
+    let is_complaint = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"debugfs 1");
+    let complaints: Vec<&[u8]> = output.stderr.split(|byte| *byte == b'\n').filter(is_complaint).collect();
+    if output.status.success() && complaints.is_empty() {
+        return Ok(());
+    }
+    let message = last_lines(&complaints.join(&b'\n'), 6);
+    let command = format!("{} {}", DEBUGFS.program, image.display());
+    Err(ToolError::Failed { command, status: output.status, message })
+}
+
+/// An argument in double quotes, a quote in it doubled: how the command line of `debugfs` (libss) reads it.
+/// There are no other special characters in quotes; a line break would end the command.
+pub(crate) fn quote(script: &mut Vec<u8>, argument: &[u8]) {
+    script.push(b'"');
+    for byte in argument {
+        if *byte == b'"' {
+            script.push(b'"');
+        }
+        script.push(*byte);
+    }
+    script.push(b'"');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

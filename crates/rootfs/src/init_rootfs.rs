@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use dozlab_session::size::{ByteSize, SizeError};
 
-use crate::disk::{PrepareError, Prepared, prepare};
+use crate::disk::{Cloning, PrepareError, Prepared, prepare, prepare_file};
 use crate::progress::Progress;
 use crate::store::{HeldImage, Store, StoreError};
 
@@ -140,7 +140,10 @@ impl InitRootfs {
                 });
             }
         };
-        let prepared = prepare(image.path(), &self.target, self.size, progress).await?;
+        let prepared = match image {
+            Image::File(path) => prepare_file(path, &self.target, self.size, Cloning::Auto, progress).await?,
+            Image::Held(image) => prepare(&image, &self.target, self.size, Cloning::Auto, progress).await?,
+        };
         let (disk, size, method) = (self.target.display(), prepared.size, prepared.method);
         tracing::info!(%disk, size, ?method, "disk ready");
         Ok(prepared)
@@ -150,15 +153,6 @@ impl InitRootfs {
 enum Image<'a> {
     File(&'a Path),
     Held(HeldImage),
-}
-
-impl Image<'_> {
-    fn path(&self) -> &Path {
-        match self {
-            Self::File(path) => path,
-            Self::Held(image) => image.path(),
-        }
-    }
 }
 
 impl ImageSource {

@@ -4,6 +4,7 @@
 //!   lock                        held, briefly, by whoever changes names or publishes
 //!   images/NAME.json            one ImageRecord a name
 //!   blobs/sha256/DIGEST.ext4    the images themselves, read-only; several names may share one
+//!   leases/DIGEST/              who lies over an image from another file system, see `attach`
 //!   tmp/                        a locked folder for each import under way, see `workspace`
 //! ```
 //!
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+mod attach;
 mod name;
 mod record;
 mod workspace;
@@ -111,6 +113,7 @@ pub enum RemovedBlob {
 /// An image that cannot be removed while this value lives.
 #[derive(Debug)]
 pub struct HeldImage {
+    store: Store,
     record: ImageRecord,
     path: PathBuf,
     _lock: File,
@@ -214,7 +217,7 @@ impl Store {
         let path = self.blob(&record.digest);
         let blob = File::open(&path).map_err(io_error("open", &path))?;
         flock(&blob, FlockOperation::LockShared).map_err(|error| io_error("lock", &path)(error.into()))?;
-        Ok(HeldImage { record, path, _lock: blob })
+        Ok(HeldImage { store: self.clone(), record, path, _lock: blob })
     }
 
     /// Removes a name, and the image with its last name, unless somebody holds it.
@@ -290,7 +293,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RemovedBlob::Freed(0)),
             Err(error) => return Err(io_error("open", &path)(error)),
         };
-        if flock(&blob, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let is_read = flock(&blob, FlockOperation::NonBlockingLockExclusive).is_err();
+        if is_read || !self.leased_to(digest)?.is_empty() {
             return Ok(RemovedBlob::InUse);
         }
         let stored = blob.metadata().map_err(io_error("read", &path))?;
@@ -314,7 +318,7 @@ impl Store {
     }
 
     fn lock(&self) -> Result<File, StoreError> {
-        let path = self.folder.join("lock");
+        let path = self.lock_path();
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -324,6 +328,11 @@ impl Store {
             .map_err(io_error("open", &path))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|error| io_error("lock", &path)(error.into()))?;
         Ok(file)
+    }
+
+    /// The file whose lock is the store's.
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.folder.join("lock")
     }
 
     fn images(&self) -> PathBuf {

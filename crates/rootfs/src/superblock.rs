@@ -12,11 +12,13 @@ const MAGIC: u16 = 0xEF53;
 const INCOMPAT_64BIT: u32 = 0x80;
 
 /// What the superblock says about the file system's size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Superblock {
     pub(crate) block_count: u64,
     /// Bytes.
     pub(crate) block_size: u64,
+    /// The volume's name, up to 16 bytes.
+    pub(crate) label: String,
 }
 
 impl Superblock {
@@ -31,7 +33,7 @@ impl Superblock {
     }
 
     /// Bytes from the first block to the end of the last.
-    pub(crate) fn size(self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.block_count.saturating_mul(self.block_size)
     }
 
@@ -47,6 +49,7 @@ impl Superblock {
         Some(Self {
             block_count: u64::from(high) << 32 | u64::from(u32_at(0x4)),
             block_size: 1024 << log_block_size,
+            label: String::from_utf8_lossy(&bytes[0x78..0x88]).trim_end_matches('\0').to_owned(),
         })
     }
 }
@@ -67,7 +70,8 @@ mod tests {
         bytes[0x4] = 7;
         bytes[0x18] = 2;
         bytes[0x150] = 1;
-        assert_eq!(Superblock::parse(&bytes), Some(Superblock { block_count: 7, block_size: 4096 }));
+        let superblock = Superblock::parse(&bytes).unwrap();
+        assert_eq!((superblock.block_count, superblock.block_size), (7, 4096));
         bytes[0x60] = 0x80;
         assert_eq!(Superblock::parse(&bytes).unwrap().block_count, (1 << 32) + 7);
     }

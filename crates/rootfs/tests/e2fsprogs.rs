@@ -9,6 +9,7 @@ mod e2fsprogs {
     mod folders;
     mod hostile_tars;
     mod init_rootfs;
+    mod overlays;
     mod stores;
     mod support;
     mod tars;

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-use super::Method;
+use super::{Cloning, Method};
 use crate::cancel::CancelFlag;
 use crate::progress::{Progress, Stage, Unit, Update};
 
@@ -18,13 +18,18 @@ const PIECE: u64 = 8 << 20;
 pub(crate) fn clone_file(
     source: &File,
     target: &File,
+    cloning: Cloning,
     progress: &dyn Progress,
     cancel: &CancelFlag,
 ) -> io::Result<Method> {
-    // Fails where the two are on different file systems, or on one that cannot; then the copy does, or says
-    // why not.
-    if ioctl_ficlone(target, source).is_ok() {
-        return Ok(Method::Reflink);
+    if cloning != Cloning::Copy {
+        // Fails where the two are on different file systems, or on one that cannot; then the copy does, or
+        // says why not.
+        match ioctl_ficlone(target, source) {
+            Ok(()) => return Ok(Method::Reflink),
+            Err(error) if cloning == Cloning::Reflink => return Err(error.into()),
+            Err(_) => {}
+        }
     }
     let metadata = source.metadata()?;
     target.set_len(metadata.len())?;
@@ -102,7 +107,7 @@ mod tests {
         source.write_all_at(&vec![7; 3 << 20], 20 << 20).unwrap();
         source.write_all_at(b"last", (64 << 20) - 4).unwrap();
 
-        clone_file(&source, &target, &NoProgress, &CancelFlag::default()).unwrap();
+        clone_file(&source, &target, Cloning::Auto, &NoProgress, &CancelFlag::default()).unwrap();
 
         let all = |file: &File| {
             let mut bytes = vec![0; 64 << 20];

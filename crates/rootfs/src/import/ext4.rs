@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Import, ImportError};
 use crate::cancel::run_blocking;
-use crate::disk::clone_file;
+use crate::disk::{Cloning, clone_file};
 use crate::e2fsprogs::{Check, check};
 use crate::progress::{Stage, begin, finish};
 use crate::space;
@@ -40,7 +40,7 @@ pub(super) async fn copy(import: &Arc<Import>) -> Result<PathBuf, ImportError> {
     run_blocking(move |cancel| {
         let image = import.image();
         let target = File::create_new(&image).map_err(|error| ImportError::write(&image, needed, error))?;
-        clone_file(&source, &target, &*import.progress, &cancel)
+        clone_file(&source, &target, Cloning::Auto, &*import.progress, &cancel)
             .map_err(|error| ImportError::write(&image, needed, error))?;
         Ok(image)
     })

@@ -21,13 +21,13 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use dozlab_process::{ToolError, last_lines};
+use dozlab_process::ToolError;
 use sha2::{Digest, Sha256};
 
 use super::ImportError;
 use super::entry_path::EntryPath;
 use super::staging::{Device, Inode, Kind, StagedTree, is_device, staged_mode};
-use crate::e2fsprogs::{Check, DEBUGFS, MKE2FS, check, failed, run};
+use crate::e2fsprogs::{self, Check, MKE2FS, check, edit, failed, run};
 use crate::space;
 
 const BLOCK: u64 = 4096;
@@ -63,29 +63,14 @@ pub(super) async fn make_ext4(tree: &StagedTree, image: &Path, scratch: &Path) -
     if !output.status.success() {
         return Err(with_space(failed(MKE2FS, image, &output)));
     }
-    run_debugfs(&["-f".into(), script.into()], image, clock).await.map_err(with_space)?;
+    edit(&["-f".into(), script.into()], image, clock).await.map_err(with_space)?;
     check(image, Check::Optimise, clock).await?;
     // The file system counts what was ever written to it, which depends on who imported it.
-    run_debugfs(&["-R".into(), "set_super_value kbytes_written 0".into()], image, clock)
+    edit(&["-R".into(), "set_super_value kbytes_written 0".into()], image, clock)
         .await
         .map_err(with_space)?;
     check(image, Check::ReadOnly, clock).await?;
     Ok(())
-}
-
-/// Runs commands that change the image. `debugfs` ends with 0 whatever they did; what failed is on standard
-/// error, after the version.
-async fn run_debugfs(commands: &[OsString], image: &Path, clock: Option<i64>) -> Result<(), ToolError> {
-    let arguments = [&["-w".into()], commands, &[image.into()]].concat();
-    let output = run(DEBUGFS, arguments, clock).await?;
-    let is_complaint = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"debugfs 1");
-    let complaints: Vec<&[u8]> = output.stderr.split(|byte| *byte == b'\n').filter(is_complaint).collect();
-    if output.status.success() && complaints.is_empty() {
-        return Ok(());
-    }
-    let message = last_lines(&complaints.join(&b'\n'), 6);
-    let command = format!("{} {}", DEBUGFS.program, image.display());
-    Err(ToolError::Failed { command, status: output.status, message })
 }
 
 fn mke2fs_arguments(tree: &StagedTree, image: &Path, geometry: &Geometry) -> Vec<OsString> {
@@ -208,11 +193,11 @@ fn write_script(tree: &StagedTree, scratch: &Path) -> std::io::Result<std::path:
             values += 1;
             fs::write(&value, &xattr.value)?;
             script.extend_from_slice(b"ea_set -f ");
-            quote_bytes(&mut script, value.as_os_str().as_bytes());
+            e2fsprogs::quote(&mut script, value.as_os_str().as_bytes());
             script.push(b' ');
             quote(&mut script, path);
             script.push(b' ');
-            quote_bytes(&mut script, xattr.name.as_bytes());
+            e2fsprogs::quote(&mut script, xattr.name.as_bytes());
             script.push(b'\n');
         }
     }
@@ -232,7 +217,7 @@ fn make_device(script: &mut Vec<u8>, path: &EntryPath, device: Device) {
     script.extend_from_slice(b"cd ");
     quote(script, &path.parent().unwrap_or(EntryPath::root()));
     script.extend_from_slice(b"\nmknod ");
-    quote_bytes(script, path.name());
+    e2fsprogs::quote(script, path.name());
     let fits = major <= MOST_BY_MKNOD && minor <= MOST_BY_MKNOD;
     let (made_major, made_minor) = if fits { (major, minor) } else { (0, 0) };
     script.extend_from_slice(format!(" {letter} {made_major} {made_minor}\n").as_bytes());
@@ -257,18 +242,5 @@ fn file_type(kind: &Kind) -> u32 {
 }
 
 fn quote(script: &mut Vec<u8>, path: &EntryPath) {
-    quote_bytes(script, &[b"/", path.as_bytes()].concat());
-}
-
-/// An argument in double quotes, a quote in it doubled: how the command line of `debugfs` (libss) reads it.
-/// There are no other special characters in quotes, and no line breaks, which [`EntryPath`] does not let in.
-fn quote_bytes(script: &mut Vec<u8>, argument: &[u8]) {
-    script.push(b'"');
-    for byte in argument {
-        if *byte == b'"' {
-            script.push(b'"');
-        }
-        script.push(*byte);
-    }
-    script.push(b'"');
+    e2fsprogs::quote(script, &[b"/", path.as_bytes()].concat());
 }
