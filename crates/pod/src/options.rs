@@ -1,0 +1,122 @@
+//! What only a pod has, beside the plan: its security profile, which of its parts there are, what becomes of its disks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use dozlab_session::plan::PlanRequest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::images::Images;
+
+/// A session as somebody asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabRequest {
+    /// The session's own numbers.
+    pub plan: PlanRequest,
+    /// What only a pod has.
+    pub options: PodOptions,
+}
+
+/// What only a pod has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodOptions {
+    /// What the containers may do.
+    pub profile: SecurityProfile,
+    /// Which parts of the lab there are.
+    pub parts: Parts,
+    /// What becomes of the disks when the session ends.
+    pub disk_policy: DiskPolicy,
+    /// The containers' images, but for the terminal's, which the plan has.
+    pub images: Images,
+    /// The lab that this is a session of: the label `lab-id`.
+    pub lab_id: Option<String>,
+    /// Class of the volumes of disks that are kept; the cluster's default class where there is none.
+    pub storage_class: Option<String>,
+}
+
+/// What the lab pod's containers may do to their node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SecurityProfile {
+    /// Nothing that they do not need: only `network-setup` runs as root, with `NET_ADMIN`, and ends before the
+    /// others start.
+    #[default]
+    Hardened,
+    /// What the first lab pods had: the VM's container runs as root with `NET_ADMIN`, `SYS_ADMIN` and
+    /// `SYS_RESOURCE`. For container images made for those.
+    Compat,
+}
+
+impl SecurityProfile {
+    /// All profiles.
+    pub const ALL: [Self; 2] = [Self::Hardened, Self::Compat];
+
+    /// The word for it in flags and in a `LabSession`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hardened => "hardened",
+            Self::Compat => "compat",
+        }
+    }
+}
+
+impl fmt::Display for SecurityProfile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The word names no security profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a security profile: it must be hardened or compat")]
+pub struct UnknownProfile(String);
+
+impl FromStr for SecurityProfile {
+    type Err = UnknownProfile;
+
+    fn from_str(word: &str) -> Result<Self, UnknownProfile> {
+        let known = Self::ALL.into_iter().find(|profile| profile.as_str() == word);
+        known.ok_or_else(|| UnknownProfile(word.to_owned()))
+    }
+}
+
+/// What becomes of a session's disks when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DiskPolicy {
+    /// They go with the pod.
+    #[default]
+    Delete,
+    /// They are persistent volume claims, which outlive the pod: a later session of the same id finds them again.
+    Keep,
+}
+
+impl DiskPolicy {
+    /// The word for it in flags and in a `LabSession`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "Delete",
+            Self::Keep => "Keep",
+        }
+    }
+}
+
+/// Which parts of a lab there are. The machine always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The web terminal.
+    pub terminal: bool,
+    /// The editor.
+    pub editor: bool,
+    /// SSH from outside the pod. The VM's own SSH server runs in any case: the terminal uses it.
+    pub ssh: bool,
+}
+
+/// All of them.
+impl Default for Parts {
+    fn default() -> Self {
+        Self { terminal: true, editor: true, ssh: true }
+    }
+}
