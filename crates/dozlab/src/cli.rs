@@ -1,5 +1,6 @@
 //! The command line's grammar, with the help that teaches it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -302,10 +303,10 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Make an image of an ext4 file, a folder, or a tar (.tar, .tar.gz, .tar.xz, .tar.zst)
+    /// Make an image of an ext4 file, a folder, a tar (.tar, .tar.gz, .tar.xz, .tar.zst), or an OCI image
     Import {
-        /// The file or folder
-        source: PathBuf,
+        /// The file or folder, or oci:FOLDER, oci-archive:FILE, docker-archive:FILE
+        source: OsString,
         /// The image's name [default: the file's, without its endings]
         #[arg(long)]
         name: Option<String>,

@@ -1,4 +1,4 @@
-//! Makes an image of a root file system: an ext4 file, a folder, or a tar (plain, gzip, zstd, xz).
+//! Makes an image of a root file system: an ext4 file, a folder, a tar (plain, gzip, zstd, xz), or an OCI image.
 //!
 //! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a
 //! temporary folder as plain files of the calling user, and everything that such files cannot carry (owners,
@@ -19,12 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dozlab_oci::archive::ArchiveError;
+use dozlab_oci::{ImageReference, LayoutError, ReferenceError};
 use dozlab_process::ToolError;
 use sha2::{Digest as _, Sha256};
 
 use crate::cancel::{CancelFlag, run_blocking};
 use crate::e2fsprogs::{CheckError, FsckFailure};
-use crate::inspect::inspect;
+use crate::inspect::{Contents, LoginUser, inspect};
 use crate::progress::{Progress, Stage, Unit, Update, begin, finish};
 use crate::space::{self, Bytes, NoSpace};
 use crate::store::{BadName, Digest, ImageName, ImageRecord, Store, StoreError, Workspace};
@@ -32,7 +34,9 @@ use crate::store::{BadName, Digest, ImageName, ImageRecord, Store, StoreError, W
 mod entry_path;
 mod ext4;
 mod folder;
+mod layer;
 mod make_ext4;
+mod oci;
 mod source;
 mod staging;
 mod tar;
@@ -119,6 +123,23 @@ pub enum ImportError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// The image reference has the wrong form.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The archive of an OCI image cannot be used.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The OCI image cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A layer of the OCI image is damaged.
+    #[error("the layer {digest} cannot be unpacked: {source}")]
+    BadLayer {
+        /// The digest of the blob.
+        digest: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// An entry of the archive or folder cannot be part of an image.
     #[error("the entry `{}` is refused: {reason}", entry.escape_debug())]
     Refused {
@@ -197,9 +218,7 @@ impl Store {
     ) -> Result<ImageRecord, ImportError> {
         let name: ImageName = name.parse()?;
         let kind = SourceKind::of(source)?;
-        let description = options.description.clone().unwrap_or_else(|| source.display().to_string());
-        let import =
-            Arc::new(Import { workspace: self.workspace()?, source: source.to_owned(), options, progress });
+        let import = Arc::new(Import::new(self, source, options, progress)?);
         let image = match kind {
             SourceKind::Ext4 => ext4::copy(&import).await?,
             SourceKind::Folder => import.stage_and_make(folder::stage).await?,
@@ -207,19 +226,53 @@ impl Store {
                 import.stage_and_make(move |import, cancel| tar::stage(import, compression, cancel)).await?
             }
         };
-        let contents = inspect(&image).await?;
+        let contents = inspect(&image, &LoginUser::First).await?;
+        self.keep(name, &import, image, contents).await
+    }
+
+    /// Makes an image of an OCI image, and gives it `name` as [`import`](Self::import) does.
+    ///
+    /// # Errors
+    /// See [`ImportError`]. The store is then as it was.
+    pub async fn import_oci(
+        &self,
+        name: &str,
+        reference: &ImageReference,
+        options: ImportOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Result<ImageRecord, ImportError> {
+        let name: ImageName = name.parse()?;
+        let mut options = options;
+        options.description.get_or_insert_with(|| reference.to_string());
+        let import = Arc::new(Import::new(self, Path::new(""), options, progress)?);
+        let base = oci::stage(&import, reference).await?;
+        let image = import.make(base.tree).await?;
+        let contents = inspect(&image, &base.user).await?;
+        self.keep(name, &import, image, contents).await
+    }
+
+    /// Moves the image that was made into the store.
+    async fn keep(
+        &self,
+        name: ImageName,
+        import: &Arc<Import>,
+        image: PathBuf,
+        contents: Contents,
+    ) -> Result<ImageRecord, ImportError> {
         let store = self.clone();
+        let import = Arc::clone(import);
         run_blocking(move |cancel| {
             let (digest, size) = digest(&image, &*import.progress, &cancel)
                 .map_err(|source| ImportError::Unreadable { path: image.clone(), source })?;
             let stored = make_durable(&image).map_err(|source| ImportError::write(&image, size, source))?;
+            let source = import.options.description.clone();
             let record = ImageRecord {
                 name,
                 digest,
                 size,
                 stored,
                 created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
-                source: description,
+                source: source.unwrap_or_else(|| import.source.display().to_string()),
                 user: contents.user,
                 has_init: contents.has_init,
                 os_name: contents.os_name,
@@ -232,12 +285,25 @@ impl Store {
 }
 
 impl Import {
+    fn new(
+        store: &Store,
+        source: &Path,
+        options: ImportOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { workspace: store.workspace()?, source: source.to_owned(), options, progress })
+    }
+
     async fn stage_and_make(
         self: &Arc<Self>,
         stage: impl FnOnce(&Import, &CancelFlag) -> Result<StagedTree, ImportError> + Send + 'static,
     ) -> Result<PathBuf, ImportError> {
         let import = Arc::clone(self);
         let tree = run_blocking(move |cancel| stage(&import, &cancel)).await?;
+        self.make(tree).await
+    }
+
+    async fn make(&self, tree: StagedTree) -> Result<PathBuf, ImportError> {
         let image = self.image();
         begin(&*self.progress, Stage::MakeFileSystem, "");
         make_ext4::make_ext4(&tree, &image, &self.workspace.join("debugfs")).await?;

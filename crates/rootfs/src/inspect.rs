@@ -22,11 +22,21 @@ pub(crate) struct Contents {
     pub(crate) has_init: bool,
 }
 
-pub(crate) async fn inspect(image: &Path) -> Result<Contents, ToolError> {
+/// Whom a learner logs in as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LoginUser {
+    /// The user with uid 1000, the first that a person gets on Debian and most others, else root.
+    First,
+    /// The `User` of an OCI image's configuration: `USER`, `UID`, either with `:GROUP`; root where it is empty, as
+    /// for a container.
+    Configured(String),
+}
+
+pub(crate) async fn inspect(image: &Path, user: &LoginUser) -> Result<Contents, ToolError> {
     let release = read(image, "/etc/os-release").await?.unwrap_or_default();
     let passwd = read(image, "/etc/passwd").await?.unwrap_or_default();
     let has_init = resolve(image, "/sbin/init").await?.is_some();
-    Ok(Contents { os_name: pretty_name(&release), user: login_user(&passwd), has_init })
+    Ok(Contents { os_name: pretty_name(&release), user: login_user(&passwd, user), has_init })
 }
 
 async fn read(image: &Path, path: &str) -> Result<Option<String>, ToolError> {
@@ -94,14 +104,24 @@ fn pretty_name(release: &str) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
-/// The user with uid 1000, the first that a person gets on Debian and most others, else root.
-fn login_user(passwd: &str) -> String {
-    let has_uid_1000 = |line: &&str| line.split(':').nth(2) == Some("1000");
+/// The name of the user who logs in: root where the image has no such user, or one who cannot log in.
+fn login_user(passwd: &str, wanted: &LoginUser) -> String {
+    let wanted = match wanted {
+        LoginUser::First => "1000",
+        LoginUser::Configured(user) => user.split(':').next().unwrap_or_default(),
+    };
     let is_plain = |name: &&str| {
         !name.is_empty() && name.chars().all(|each| each.is_ascii_alphanumeric() || "._-".contains(each))
     };
-    let name = passwd.lines().find(has_uid_1000).and_then(|line| line.split(':').next()).filter(is_plain);
-    name.unwrap_or("root").to_owned()
+    passwd.lines().find_map(|line| entry_for(line, wanted)).filter(is_plain).unwrap_or("root").to_owned()
+}
+
+/// The name in a line of `passwd(5)`, where it is about `wanted`, a name or uid, and they may have a shell.
+fn entry_for<'a>(line: &'a str, wanted: &str) -> Option<&'a str> {
+    let fields: Vec<&str> = line.trim_end().split(':').collect();
+    let (name, uid, shell) = (*fields.first()?, *fields.get(2)?, *fields.get(6)?);
+    let can_log_in = !(shell.ends_with("/nologin") || shell.ends_with("/false"));
+    ((name == wanted || uid == wanted) && can_log_in).then_some(name)
 }
 
 #[cfg(test)]
@@ -110,10 +130,27 @@ mod tests {
 
     #[test]
     fn the_login_user_is_uid_1000_or_else_root() {
+        let login_user = |passwd| login_user(passwd, &LoginUser::First);
         assert_eq!(login_user("root:x:0:0::/root:/bin/sh\nlab:x:1000:1000::/home/lab:/bin/bash\n"), "lab");
         assert_eq!(login_user("root:x:0:0::/root:/bin/sh\nx:x:10000:1000::/:/bin/sh\n"), "root");
         assert_eq!(login_user("a b\x1b[2J:x:1000:1000::/:/bin/sh\n"), "root");
         assert_eq!(login_user(""), "root");
+    }
+
+    #[test]
+    fn the_login_user_of_an_oci_image_is_the_configured_one_if_they_can_log_in() {
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\nweb:x:101:101::/:/sbin/nologin\nlab:x:1000:1000::/:/bin/sh\n";
+        for (configured, user) in [
+            ("", "root"),
+            ("lab", "lab"),
+            ("1000:0", "lab"),
+            ("lab:x", "lab"),
+            ("web", "root"),
+            ("7", "root"),
+        ] {
+            assert_eq!(login_user(passwd, &LoginUser::Configured(configured.into())), user, "{configured}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod e2fsprogs {
     mod hostile_tars;
     mod init_rootfs;
     mod overlays;
+    mod oci_images;
     mod stores;
     mod support;
     mod tars;

@@ -1,9 +1,11 @@
 //! `dozlab image`.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use dozlab_oci::{ImageReference, ReferenceError};
 use dozlab_rootfs::debian::{self, BuildOptions};
 use dozlab_rootfs::import::ImportOptions;
 use dozlab_rootfs::store::RemovedBlob;
@@ -20,9 +22,18 @@ pub(super) async fn run(command: Image) -> Outcome {
     until_interrupted(&screen, async {
         match command {
             Image::Import { source, name, output } => {
-                let name = name.unwrap_or_else(|| name_of(&source));
                 let options = ImportOptions::from_env(variable);
-                let record = store.import(&name, &source, options, Arc::new(screen.clone())).await;
+                let progress = Arc::new(screen.clone());
+                let record = match oci_reference(&source)? {
+                    Some(reference) => {
+                        let name = name.unwrap_or_else(|| reference.short_name());
+                        store.import_oci(&name, &reference, options, progress).await
+                    }
+                    None => {
+                        let name = name.unwrap_or_else(|| name_of(Path::new(&source)));
+                        store.import(&name, Path::new(&source), options, progress).await
+                    }
+                };
                 screen.clear();
                 show(&record?, output.output);
             }
@@ -54,6 +65,11 @@ pub(super) async fn run(command: Image) -> Outcome {
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+/// The OCI image that is meant; `None` for a path.
+fn oci_reference(source: &OsStr) -> Result<Option<ImageReference>, ReferenceError> {
+    source.to_str().filter(|text| ImageReference::is_one(text)).map(str::parse).transpose()
 }
 
 /// A file's name without the endings that say what kind of file it is.

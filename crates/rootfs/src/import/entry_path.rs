@@ -1,5 +1,6 @@
 //! A path inside the image, proven to stay inside it.
 
+use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -70,6 +71,13 @@ impl EntryPath {
     /// Where it lies when the image's root is `folder`.
     pub(super) fn under(&self, folder: &Path) -> std::path::PathBuf {
         folder.join(OsStr::from_bytes(&self.0))
+    }
+}
+
+/// Its bytes have the same order, and so a range of a map can begin at bytes that are no path, like `folder/`.
+impl Borrow<[u8]> for EntryPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tells what a source is, by its first bytes, not by its name.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::ImportError;
@@ -14,6 +14,39 @@ pub(super) enum Compression {
     Gzip,
     Zstandard,
     Xz,
+}
+
+impl Compression {
+    /// Tells by the first bytes; what is not known as compressed is not.
+    pub(super) fn of(start: &[u8]) -> Self {
+        if start.starts_with(&[0x1f, 0x8b]) {
+            return Self::Gzip;
+        }
+        if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            return Self::Zstandard;
+        }
+        if start.starts_with(b"\xfd7zXZ\0") {
+            return Self::Xz;
+        }
+        Self::None
+    }
+
+    /// What `compressed` is when it is not compressed any more.
+    pub(super) fn decompress<'a>(self, compressed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::None => Box::new(BufReader::with_capacity(1 << 20, compressed)),
+            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(compressed)),
+            Self::Zstandard => Box::new(zstd::Decoder::new(compressed)?),
+            Self::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(compressed)),
+        })
+    }
+}
+
+/// The same for a source of which nothing is known yet.
+pub(super) fn decompress<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut source = BufReader::with_capacity(64 << 10, source);
+    let compression = Compression::of(source.fill_buf()?);
+    compression.decompress(source)
 }
 
 /// What can be imported.
@@ -46,14 +79,9 @@ impl SourceKind {
     }
 
     fn by_first_bytes(start: &[u8]) -> Result<Self, &'static str> {
-        if start.starts_with(&[0x1f, 0x8b]) {
-            return Ok(Self::Tar(Compression::Gzip));
-        }
-        if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            return Ok(Self::Tar(Compression::Zstandard));
-        }
-        if start.starts_with(b"\xfd7zXZ\0") {
-            return Ok(Self::Tar(Compression::Xz));
+        let compression = Compression::of(start);
+        if compression != Compression::None {
+            return Ok(Self::Tar(compression));
         }
         if is_tar_header(start) {
             return Ok(Self::Tar(Compression::None));

@@ -22,6 +22,8 @@ use super::ImportError;
 use super::entry_path::EntryPath;
 use crate::space::Bytes;
 
+mod layers;
+
 /// The longest target of a symbolic link, ext4's limit with blocks of 4 KiB.
 const LONGEST_TARGET: usize = 4095;
 /// Linux's device numbers have 12 and 20 bits.
@@ -242,8 +244,14 @@ impl Staging {
         self.insert(path, Kind::Special(device), attributes)
     }
 
+    /// What is at `path`; `None` where nothing is.
+    pub(super) fn kind(&self, path: &EntryPath) -> Option<&Kind> {
+        self.tree.paths.get(path).map(|index| &self.tree.inodes[*index].kind)
+    }
+
     /// Settles modes and times, and hands the tree over.
     pub(super) fn finish(mut self) -> Result<StagedTree, ImportError> {
+        self.forget_what_was_replaced();
         let newest = self.tree.inodes.iter().map(|inode| inode.attributes.modified).max().unwrap_or(0);
         // Zero would be "no clock given" to e2fsprogs.
         self.tree.clock = self.source_date_epoch.unwrap_or(newest).clamp(1, i64::from(i32::MAX));
@@ -260,6 +268,19 @@ impl Staging {
             settle(&real, inode).map_err(|error| self.write_error(&real, error))?;
         }
         Ok(self.tree)
+    }
+
+    /// Drops the inodes that no path leads to any more, so that equal trees are equal whatever came before.
+    fn forget_what_was_replaced(&mut self) {
+        let mut former = std::mem::take(&mut self.tree.inodes).into_iter().map(Some).collect::<Vec<_>>();
+        let mut places = vec![None; former.len()];
+        for index in self.tree.paths.values_mut() {
+            let place = *places[*index].get_or_insert_with(|| {
+                self.tree.inodes.extend(former[*index].take());
+                self.tree.inodes.len() - 1
+            });
+            *index = place;
+        }
     }
 
     /// Makes sure that something new can be made at `path`, and says where.

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 
 use ::tar::{Archive, Entry, EntryType};
@@ -34,83 +34,101 @@ pub(super) fn stage(
     let total = file.metadata().map_err(|error| import.unreadable(error))?.len();
     // Once laid out and once more in the file system; a compressed one needs more than that.
     space::ensure(import.workspace.path(), total.saturating_mul(2))?;
-    let counted = Counted { inner: file, done: 0, total, progress: &*import.progress, cancel };
+    let mut done = 0;
+    let counted = Counted { inner: file, done: &mut done, total, progress: &*import.progress, cancel };
     let bad_archive = |source| ImportError::BadArchive { path: import.source.clone(), source };
-    let plain: Box<dyn Read + '_> = match compression {
-        Compression::None => Box::new(BufReader::with_capacity(1 << 20, counted)),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
-        Compression::Zstandard => Box::new(zstd::Decoder::new(counted).map_err(bad_archive)?),
-        Compression::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(counted)),
-    };
-
+    let plain = compression.decompress(counted).map_err(bad_archive)?;
     let mut staging = Staging::new(import.staging(), import.limits(), import.options.source_date_epoch)?;
-    let mut archive = Archive::new(plain);
     let mut is_empty = true;
-    for entry in archive.entries().map_err(bad_archive)? {
-        let mut entry = entry.map_err(bad_archive)?;
-        if entry.header().entry_type() == EntryType::XGlobalHeader {
-            continue;
-        }
+    for_each_entry(plain, &bad_archive, |name, attributes, content, body| {
         is_empty = false;
-        add(&mut staging, &mut entry, &bad_archive)?;
-    }
+        let refuse = |reason: &str| refuse(name, reason);
+        let path = EntryPath::parse(name).map_err(refuse)?;
+        match content {
+            Content::Folder => staging.add_folder(&path, attributes),
+            Content::File => staging.add_file(&path, attributes, body, &bad_archive),
+            Content::Symlink(target) => staging.add_symlink(&path, attributes, &target),
+            Content::HardLink(target) => {
+                let target = EntryPath::parse(&target)
+                    .map_err(|reason| refuse(&format!("the file it links to: {reason}")))?;
+                staging.add_hard_link(&path, &target)
+            }
+            Content::Special(device) => staging.add_special(&path, attributes, device),
+        }
+    })?;
     if is_empty {
         return Err(bad_archive(io::Error::other("it has no entries, or is no tar")));
     }
     staging.finish()
 }
 
-fn add<R: Read>(
-    staging: &mut Staging,
-    entry: &mut Entry<'_, R>,
-    bad_archive: &impl Fn(io::Error) -> ImportError,
+/// What an entry is. Targets of links are as they were written.
+pub(super) enum Content {
+    Folder,
+    File,
+    Symlink(Vec<u8>),
+    HardLink(Vec<u8>),
+    Special(Device),
+}
+
+/// Reads an archive that is not compressed, and gives each entry's name as it was written, its attributes, what it
+/// is, and its body.
+pub(super) fn for_each_entry(
+    archive: impl Read,
+    bad_archive: &dyn Fn(io::Error) -> ImportError,
+    mut each: impl FnMut(&[u8], Attributes, Content, &mut dyn Read) -> Result<(), ImportError>,
 ) -> Result<(), ImportError> {
-    let name = entry.path_bytes().into_owned();
-    let refuse = |reason: &str| ImportError::Refused {
-        entry: String::from_utf8_lossy(&name).into_owned(),
-        reason: reason.to_owned(),
+    let mut archive = Archive::new(archive);
+    for entry in archive.entries().map_err(bad_archive)? {
+        let mut entry = entry.map_err(bad_archive)?;
+        if entry.header().entry_type() == EntryType::XGlobalHeader {
+            continue;
+        }
+        let name = entry.path_bytes().into_owned();
+        // First of all: the crate passes over records it cannot read, and takes path and size from others.
+        let attributes = attributes(&mut entry).map_err(|reason| refuse(&name, &reason))?;
+        let content = content(&entry, &name)?;
+        each(&name, attributes, content, &mut entry)?;
+    }
+    Ok(())
+}
+
+fn content<R: Read>(entry: &Entry<'_, R>, name: &[u8]) -> Result<Content, ImportError> {
+    let refuse = |reason: &str| refuse(name, reason);
+    let target = || {
+        let target = entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?;
+        Ok::<_, ImportError>(target.into_owned())
     };
-    // First of all: the crate passes over records it cannot read, and takes path and size from others.
-    let attributes = attributes(entry).map_err(|reason| refuse(&reason))?;
-    let path = EntryPath::parse(&name).map_err(refuse)?;
     let kind = entry.header().entry_type();
-    match kind {
-        EntryType::Directory => staging.add_folder(&path, attributes),
+    Ok(match kind {
+        EntryType::Directory => Content::Folder,
         // The oldest archives mark folders so.
-        EntryType::Regular if name.ends_with(b"/") => staging.add_folder(&path, attributes),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            staging.add_file(&path, attributes, entry, bad_archive)
-        }
-        EntryType::Symlink => {
-            let target =
-                entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?.into_owned();
-            staging.add_symlink(&path, attributes, &target)
-        }
-        EntryType::Link => {
-            let target = entry.link_name_bytes().ok_or_else(|| refuse("it is a link to nothing"))?;
-            let target = EntryPath::parse(&target)
-                .map_err(|reason| refuse(&format!("the file it links to: {reason}")))?;
-            staging.add_hard_link(&path, &target)
-        }
-        EntryType::Fifo => staging.add_special(&path, attributes, Device::Fifo),
+        EntryType::Regular if name.ends_with(b"/") => Content::Folder,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Content::File,
+        EntryType::Symlink => Content::Symlink(target()?),
+        EntryType::Link => Content::HardLink(target()?),
+        EntryType::Fifo => Content::Special(Device::Fifo),
         EntryType::Char | EntryType::Block => {
             let number = |number: io::Result<Option<u32>>| {
                 number.ok().flatten().ok_or_else(|| refuse("it is a device without a number"))
             };
             let major = number(entry.header().device_major())?;
             let minor = number(entry.header().device_minor())?;
-            let device = if kind == EntryType::Block {
+            Content::Special(if kind == EntryType::Block {
                 Device::Block { major, minor }
             } else {
                 Device::Character { major, minor }
-            };
-            staging.add_special(&path, attributes, device)
+            })
         }
-        other => Err(refuse(&format!(
-            "it is of the unknown type `{}`",
-            char::from(other.as_byte()).escape_default()
-        ))),
-    }
+        other => {
+            let letter = char::from(other.as_byte()).escape_default();
+            return Err(refuse(&format!("it is of the unknown type `{letter}`")));
+        }
+    })
+}
+
+pub(super) fn refuse(name: &[u8], reason: &str) -> ImportError {
+    ImportError::Refused { entry: String::from_utf8_lossy(name).into_owned(), reason: reason.to_owned() }
 }
 
 fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
@@ -151,20 +169,21 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
 }
 
 /// Counts what is read of the source, and stops when the import was cancelled.
-struct Counted<'a> {
-    inner: File,
-    done: u64,
-    total: u64,
-    progress: &'a dyn Progress,
-    cancel: &'a CancelFlag,
+pub(super) struct Counted<'a, R> {
+    pub(super) inner: R,
+    /// Bytes read so far, of this source and those before it.
+    pub(super) done: &'a mut u64,
+    pub(super) total: u64,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) cancel: &'a CancelFlag,
 }
 
-impl Read for Counted<'_> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.cancel.check()?;
         let count = self.inner.read(buffer)?;
-        self.done += count as u64;
-        let (done, total) = (self.done, Some(self.total));
+        *self.done += count as u64;
+        let (done, total) = (*self.done, Some(self.total));
         self.progress.update(Update { stage: Stage::Unpack, done, total, unit: Unit::Bytes, message: "" });
         Ok(count)
     }
