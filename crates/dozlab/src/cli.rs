@@ -166,7 +166,7 @@ Examples:
   dozlab up mine --user root --egress none
   dozlab up --detach --output json | jq -r .terminal")]
 pub(crate) struct Up {
-    /// The image: a name from `dozlab image ls` [default: vm, which is built where it is not there]
+    /// The image: a name from `dozlab image ls`, or one of a definition, which is built then [default: vm]
     pub(crate) image: Option<ImageRef>,
     /// The lab's name; a stopped lab of this name is started again on its own disk, as it was
     #[arg(long)]
@@ -314,15 +314,19 @@ pub(crate) enum Image {
         output: Output,
     },
     /// Build an image
+    #[command(after_help = BUILD)]
     Build {
-        /// Which: vm
-        name: String,
-        /// The Debian suite
-        #[arg(long, default_value = "bookworm")]
-        suite: String,
+        /// Which: a name, or the path of a folder with an image.toml
+        definition: String,
+        /// The image's name [default: the definition's]
+        #[arg(long)]
+        name: Option<String>,
         /// The Debian mirror
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
+        /// Write the compressed image, its digest, provenance and list of software into this folder too
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },
@@ -334,6 +338,16 @@ pub(crate) enum Image {
         name: String,
     },
 }
+
+const BUILD: &str = "\
+Definitions that come with this program:
+  vm        the general Linux lab
+
+SOURCE_DATE_EPOCH, in seconds, is the newest time that anything in the image has.
+
+Examples:
+  dozlab image build vm
+  dozlab image build ./images/mine --name mine --out release";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Kernel {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dozlab_boot::{Kernel, KernelError, KernelStore};
 use dozlab_network::namespace::NamespaceError;
-use dozlab_rootfs::debian::{self, BuildError, BuildOptions};
+use dozlab_rootfs::build::{self, BuildError, BuildOptions, Definition};
 use dozlab_rootfs::store::{ImageRecord, StoreError};
 use dozlab_rootfs::{Progress, Store};
 use dozlab_session::defaults;
@@ -294,10 +294,11 @@ async fn find_image(
     let store = Store::open(&folders.images())?;
     match store.get(name) {
         Ok(record) => Ok(record),
-        Err(StoreError::NoSuchImage { .. }) if name == BUILT_IMAGE => {
-            watcher.step("building the image `vm` from Debian's packages, once");
-            let progress = watcher.image_progress();
-            Ok(debian::build(&store, name, &debian::VM, BuildOptions::default(), progress).await?)
+        Err(StoreError::NoSuchImage { .. }) if Definition::is_embedded(name) => {
+            watcher.step(&format!("building the image `{name}` from Debian's packages, once"));
+            let definition = Definition::find(name).map_err(BuildError::from)?;
+            let (options, progress) = (BuildOptions::default(), watcher.image_progress());
+            Ok(build::build(&store, name, &definition, options, progress).await?.record)
         }
         Err(source) => Err(LaunchError::Image { name: name.to_owned(), source }),
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! rootfs import STORE NAME SOURCE
-//! rootfs build STORE NAME
+//! rootfs build STORE DEFINITION
 //! rootfs prepare IMAGE DISK BYTES
 //! ```
 //!
@@ -13,9 +13,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use dozlab_rootfs::build::{self, BuildOptions, Definition};
 use dozlab_rootfs::disk::Cloning;
 use dozlab_rootfs::import::ImportOptions;
-use dozlab_rootfs::{Progress, Stage, Store, Update, debian, disk};
+use dozlab_rootfs::{Progress, Stage, Store, Update, disk};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Default)]
@@ -67,10 +68,12 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             let store = Store::open(Path::new(store))?;
             Ok(format!("{:#?}", store.import(name, Path::new(source), import, progress).await?))
         }
-        ["build", store, name] => {
+        ["build", store, definition] => {
             let store = Store::open(Path::new(store))?;
-            let options = debian::BuildOptions { import, ..debian::BuildOptions::default() };
-            Ok(format!("{:#?}", debian::build(&store, name, &debian::VM, options, progress).await?))
+            let definition = Definition::find(definition)?;
+            let options = BuildOptions { import, ..BuildOptions::default() };
+            let built = build::build(&store, &definition.name, &definition, options, progress).await?;
+            Ok(format!("{:#?}", built.record))
         }
         ["prepare", image, target, size] => {
             let prepared = disk::prepare_file(
@@ -84,7 +87,8 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             Ok(format!("{prepared:#?}"))
         }
         _ => {
-            Err("usage: rootfs import STORE NAME SOURCE | build STORE NAME | prepare IMAGE DISK BYTES".into())
+            Err("usage: rootfs import STORE NAME SOURCE | build STORE DEFINITION | prepare IMAGE DISK BYTES"
+                .into())
         }
     }
 }

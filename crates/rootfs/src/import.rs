@@ -56,11 +56,22 @@ pub struct ImportOptions {
     pub source_date_epoch: Option<i64>,
     /// Where the image comes from, for its record. Default: the path.
     pub description: Option<String>,
+    /// Who a learner logs in as; the image must have that user. Default: uid 1000 where there is one, else `root`.
+    pub user: Option<dozlab_session::name::LoginUser>,
+    /// Bytes of the file system that is made of a folder or tar. Default: its contents and a quarter, and 128 MiB.
+    pub size: Option<u64>,
 }
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, max_entries: 4_000_000, source_date_epoch: None, description: None }
+        Self {
+            max_bytes: 64 << 30,
+            max_entries: 4_000_000,
+            source_date_epoch: None,
+            description: None,
+            user: None,
+            size: None,
+        }
     }
 }
 
@@ -154,6 +165,20 @@ pub enum ImportError {
         /// The limit that was passed.
         limit: String,
     },
+    /// The size that was asked for does not hold the files.
+    #[error("the files need a file system of {}, more than the size of {}", Bytes(*least), Bytes(*size))]
+    TooSmall {
+        /// The size that was asked for.
+        size: u64,
+        /// The least that would do.
+        least: u64,
+    },
+    /// The user who is to log in is not in the image.
+    #[error("the image has no user `{user}` with a shell in its /etc/passwd")]
+    NoSuchUser {
+        /// The user.
+        user: String,
+    },
     /// There is too little room in the store's file system.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),
@@ -226,7 +251,7 @@ impl Store {
                 import.stage_and_make(move |import, cancel| tar::stage(import, compression, cancel)).await?
             }
         };
-        let contents = inspect(&image, &LoginUser::First).await?;
+        let contents = import.inspect(&image, LoginUser::First).await?;
         self.keep(name, &import, image, contents).await
     }
 
@@ -247,7 +272,7 @@ impl Store {
         let import = Arc::new(Import::new(self, Path::new(""), options, progress)?);
         let base = oci::stage(&import, reference).await?;
         let image = import.make(base.tree).await?;
-        let contents = inspect(&image, &base.user).await?;
+        let contents = import.inspect(&image, base.user).await?;
         self.keep(name, &import, image, contents).await
     }
 
@@ -306,9 +331,19 @@ impl Import {
     async fn make(&self, tree: StagedTree) -> Result<PathBuf, ImportError> {
         let image = self.image();
         begin(&*self.progress, Stage::MakeFileSystem, "");
-        make_ext4::make_ext4(&tree, &image, &self.workspace.join("debugfs")).await?;
+        make_ext4::make_ext4(&tree, self.options.size, &image, &self.workspace.join("debugfs")).await?;
         finish(&*self.progress, Stage::MakeFileSystem);
         Ok(image)
+    }
+
+    /// What is in the image; the user that was asked for goes before `default`.
+    async fn inspect(&self, image: &Path, default: LoginUser) -> Result<Contents, ImportError> {
+        let Some(asked) = &self.options.user else { return Ok(inspect(image, &default).await?) };
+        let contents = inspect(image, &LoginUser::Configured(asked.to_string())).await?;
+        if contents.user != asked.as_str() {
+            return Err(ImportError::NoSuchUser { user: asked.to_string() });
+        }
+        Ok(contents)
     }
 
     /// Where the image is made.

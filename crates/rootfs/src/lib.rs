@@ -7,7 +7,7 @@
 //!   ext4 file ┐
 //!   folder    ├─ import ─→ store: blobs/sha256/DIGEST.ext4 ─→ disk: clone, check, grow ─→ a session's disk
 //!   tar       ┤            images/NAME.json
-//!   Debian ───┘
+//!   image.toml ┘ build
 //! ```
 //!
 //! Nothing is mounted and nothing needs root: file systems are made, read and changed by e2fsprogs (`mke2fs
@@ -16,8 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 mod cancel;
-pub mod debian;
 pub mod disk;
 mod e2fsprogs;
 pub mod import;

@@ -25,6 +25,8 @@ pub enum Stage {
     Digest,
     /// A disk is grown to its size by `resize2fs`.
     Grow,
+    /// An image is compressed.
+    Compress,
     /// Data is written through to the device.
     Sync,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Stage {
             Self::Copy => "copy",
             Self::Digest => "compute digest",
             Self::Grow => "grow",
+            Self::Compress => "compress",
             Self::Sync => "write through",
         })
     }

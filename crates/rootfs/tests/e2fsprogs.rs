@@ -4,13 +4,14 @@
 
 mod e2fsprogs {
     mod building;
+    mod definitions;
     mod disks;
     mod ext4_files;
     mod folders;
     mod hostile_tars;
     mod init_rootfs;
-    mod overlays;
     mod oci_images;
+    mod overlays;
     mod stores;
     mod support;
     mod tars;

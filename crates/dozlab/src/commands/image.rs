@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use dozlab_oci::{ImageReference, ReferenceError};
-use dozlab_rootfs::debian::{self, BuildOptions};
+use dozlab_rootfs::build::{self, BuildOptions, Built, Definition, Published};
 use dozlab_rootfs::import::ImportOptions;
 use dozlab_rootfs::store::RemovedBlob;
 use dozlab_rootfs::{ImageRecord, Store};
@@ -37,16 +37,18 @@ pub(super) async fn run(command: Image) -> Outcome {
                 screen.clear();
                 show(&record?, output.output);
             }
-            Image::Build { name, suite, mirror, output } => {
-                if name != "vm" {
-                    return Err(format!("there is no definition of an image `{name}`: there is `vm`").into());
-                }
-                let import = ImportOptions::from_env(variable);
-                let options = BuildOptions { suite, mirror, import };
-                let record =
-                    debian::build(&store, &name, &debian::VM, options, Arc::new(screen.clone())).await;
+            Image::Build { definition, name, mirror, out, output } => {
+                let definition = Definition::find(&definition)?;
+                let name = name.unwrap_or_else(|| definition.name.clone());
+                let options = BuildOptions { mirror, import: ImportOptions::from_env(variable) };
+                let progress = Arc::new(screen.clone());
+                let built = build::build(&store, &name, &definition, options, progress.clone()).await?;
+                let published = match out {
+                    Some(folder) => Some(built.publish(&store, &folder, progress).await?),
+                    None => None,
+                };
                 screen.clear();
-                show(&record?, output.output);
+                show_built(&built, published.as_ref(), output.output);
             }
             Image::Ls(flags) => list(&store, flags.output)?,
             Image::Rm { name } => {
@@ -86,6 +88,18 @@ fn name_of(source: &Path) -> String {
 fn show(record: &ImageRecord, format: Format) {
     output::print(format, record, || {
         line(&format!("{}  {}  {}", record.name, bytes(record.stored), record.digest));
+    });
+}
+
+fn show_built(built: &Built, published: Option<&Published>, format: Format) {
+    let Some(published) = published else { return show(&built.record, format) };
+    let result = serde_json::json!({ "image": built.record, "published": published });
+    output::print(format, &result, || {
+        show(&built.record, format);
+        line(&format!("{}  {}  {}", published.image.display(), bytes(published.size), published.digest));
+        for path in [&published.digest_file, &published.provenance, &published.software] {
+            line(&path.display().to_string());
+        }
     });
 }
 

@@ -45,9 +45,15 @@ const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetyp
                         sparse_super,\
                         large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 
-/// Makes the file system in `image`, which must not exist; `scratch` is a folder that is made for it.
-pub(super) async fn make_ext4(tree: &StagedTree, image: &Path, scratch: &Path) -> Result<(), ImportError> {
-    let geometry = Geometry::of(tree);
+/// Makes the file system in `image`, which must not exist, of `size` bytes where that is given; `scratch` is a
+/// folder that is made for it.
+pub(super) async fn make_ext4(
+    tree: &StagedTree,
+    size: Option<u64>,
+    image: &Path,
+    scratch: &Path,
+) -> Result<(), ImportError> {
+    let geometry = Geometry::of(tree, size)?;
     let needed = geometry.content + (JOURNAL_MIB + 16) * MIB;
     let parent = image.parent().unwrap_or(image);
     space::ensure(parent, needed)?;
@@ -107,7 +113,7 @@ struct Geometry {
 }
 
 impl Geometry {
-    fn of(tree: &StagedTree) -> Self {
+    fn of(tree: &StagedTree, wanted: Option<u64>) -> Result<Self, ImportError> {
         let blocks = |bytes: u64| bytes.div_ceil(BLOCK) * BLOCK;
         let bodies: u64 = tree
             .inodes
@@ -128,10 +134,15 @@ impl Geometry {
         // Eight bytes and the name for each; twice that, for blocks of folders are rarely full.
         let names: u64 = tree.paths.keys().map(|path| 2 * (12 + path.name().len() as u64)).sum();
         let content = bodies + names;
-        let size = (content + content / 4 + JOURNAL_MIB * MIB + SPARE).next_multiple_of(MIB);
+        let least = (content + content / 16 + (JOURNAL_MIB + 16) * MIB).next_multiple_of(MIB);
+        let usual = (content + content / 4 + JOURNAL_MIB * MIB + SPARE).next_multiple_of(MIB);
+        let size = wanted.map_or(usual, |wanted| wanted.next_multiple_of(MIB));
+        if size < least {
+            return Err(ImportError::TooSmall { size, least });
+        }
         let inodes = tree.inodes.len() as u64;
         let inode_ratio = (size / (inodes + inodes / 4 + 4096)).clamp(1024, USUAL_INODE_RATIO);
-        Self { content, size, inode_ratio }
+        Ok(Self { content, size, inode_ratio })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Building, with a stand-in for `mmdebstrap`: the real one needs a mirror and minutes.
+//! Building, with a stand-in for `mmdebstrap`: the real one needs a mirror.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -45,13 +45,18 @@ fn the_tar_that_is_built_becomes_the_image() {
         &tar(&[
             Entry::file("usr/lib/os-release", b"PRETTY_NAME=Stand-in\n"),
             Entry::symlink("etc/os-release", "/usr/lib/os-release"),
+            Entry::file("etc/passwd", b"root:x:0:0::/root:/bin/sh\nlab:x:7:7::/:/bin/sh\n"),
         ]),
     );
-    // The stand-in sees what the real one would: the definition, where its hook can read it.
-    let script = "for each; do case $each in --customize-hook=*) hook=$each;; esac; done\n\
+    // The stand-in sees what the real one would: the definition, where its hooks can read it.
+    let script = "case $* in *--version*) echo mmdebstrap 0; exit;; esac\n\
+                  for each; do case $each in --customize-hook=*) hook=$each;; esac; done\n\
                   script=$(echo \"$hook\" | cut -d\"'\" -f2)\n\
-                  test -x \"$script\" && test -r \"$(dirname \"$script\")/files/etc/motd\" || exit 9\n\
+                  scratch=$(dirname \"$script\")\n\
+                  test -x \"$script\" && tar -tf \"$scratch/overlay.tar\" | grep -q etc/motd || exit 9\n\
                   case \"$*\" in *--include=bash,*) ;; *) exit 8;; esac\n\
+                  echo 00  ./mirror_dists_suite_InRelease >\"$scratch/found/indices\"\n\
+                  : >\"$scratch/found/packages\"\n\
                   cat \"$TAR\"";
     let (output, said) = run_program(&mut with_stand_in(&lab, script));
     if !may_build() {
@@ -61,6 +66,7 @@ fn the_tar_that_is_built_becomes_the_image() {
     assert!(output.status.success(), "{said}");
     let record = lab.store.get("vm").unwrap();
     assert_eq!((record.os_name.as_deref(), record.source.as_str()), (Some("Stand-in"), "Debian bookworm"));
+    assert_eq!(record.user, "lab", "the definition's user, whatever its number");
     assert_no_scratch(&lab);
 }
 

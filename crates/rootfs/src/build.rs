@@ -1,0 +1,216 @@
+//! Builds images from definitions, without root and without mounting.
+//!
+//! ```text
+//!   image.toml ─→ base: packages ─→ files, commands ─→ tree.tar ─→ import ─→ the store
+//!   and its folder                  (`furnish`)                        └─→ publish: NAME.ext4.zst, its
+//!                                                                          digest, provenance, software
+//! ```
+//!
+//! A [`Definition`] is a folder with an `image.toml`; those of this repository's folder `images` are in the
+//! program too. The base makes a tree in a scratch folder, where the script `furnish` lays the definition's files
+//! over it and runs its commands, without a network unless the definition asks for it. The tree leaves as a tar,
+//! which is imported like any other.
+//!
+//! A build is a function of the definition and of the packages that the mirror has: built again it gives the same
+//! bytes, of the image and of all that is published of it. Times come from `SOURCE_DATE_EPOCH`, else from the
+//! definition's `date`, else (and then the next build differs) from the clock.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dozlab_process::ToolError;
+use sha2::{Digest as _, Sha256};
+
+use crate::e2fsprogs::MKE2FS;
+use crate::import::{ImportError, ImportOptions};
+use crate::progress::Progress;
+use crate::space;
+use crate::store::{BadName, ImageName, ImageRecord, Store, StoreError};
+
+mod debian;
+mod definition;
+mod folder;
+mod namespaces;
+mod overlay;
+mod provenance;
+mod publish;
+mod scratch;
+mod software;
+
+pub use definition::{Base, Definition, DefinitionError};
+pub use publish::{PublishError, Published};
+pub use software::Package;
+
+use debian::{MMDEBSTRAP, Variant};
+use provenance::Provenance;
+use scratch::Scratch;
+
+/// What a build needs for its tree and its tar beside it, for the packages of the `vm` image.
+const USUAL_SPACE: u64 = 2 << 30;
+
+/// What may be chosen about a build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// The Debian mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own choice for the suite, with
+    /// the suite's updates and security updates; apt's configuration on this machine does not matter.
+    pub mirror: Option<String>,
+    /// How the tree is imported; its clock goes before the definition's date.
+    pub import: ImportOptions,
+}
+
+/// An image that was built, and what is known of how.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The image in the store.
+    pub record: ImageRecord,
+    provenance: Provenance,
+}
+
+impl Built {
+    /// The Debian packages in the image, by name.
+    #[must_use]
+    pub fn packages(&self) -> &[Package] {
+        &self.provenance.packages
+    }
+}
+
+/// No image was built, and the store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The name cannot be one of an image.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// The definition, or a file that it names, cannot be used.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A program is missing, or could not be run.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// An ordinary user has no subordinate ids.
+    #[error(
+        "user `{user}` has no subordinate ids in /etc/subuid, which a build without root needs: \
+         run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` as root, \
+         or build as root"
+    )]
+    NoSubordinateIds {
+        /// The user's name, or its number.
+        user: String,
+    },
+    /// `mmdebstrap`, or a command of the definition that it ran, failed.
+    #[error("mmdebstrap could not build a tree of Debian {suite} ({status}); its last words:\n{output}")]
+    Mmdebstrap {
+        /// The suite.
+        suite: String,
+        /// Its exit status.
+        status: ExitStatus,
+        /// The last lines it printed.
+        output: String,
+    },
+    /// A file that the build made, or that it was given, cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    SourceUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the build cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The tree could not be made an image.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The store could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Builds `definition` and gives the image `name`. Needs a Debian mirror; takes one to two minutes for `vm`.
+///
+/// # Errors
+/// See [`BuildError`]. The store is then as it was.
+pub async fn build(
+    store: &Store,
+    name: &str,
+    definition: &Definition,
+    options: BuildOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<Built, BuildError> {
+    name.parse::<ImageName>()?;
+    let image = &definition.image;
+    let date = options.import.source_date_epoch.or(image.source_date()).unwrap_or_else(now);
+    let workspace = store.workspace()?;
+    space::ensure(workspace.path(), USUAL_SPACE).map_err(ImportError::from)?;
+    let scratch = Scratch::create(&workspace, image, date)?;
+    overlay::write(definition, date, &scratch.overlay())?;
+
+    let tar = workspace.join("tree.tar");
+    let (suite, variant) = match &image.base {
+        Base::Debian(suite) => (suite, Variant::Minbase),
+        Base::DebianExtract(suite) => (suite, Variant::Extract),
+    };
+    let mirror = options.mirror.as_deref();
+    debian::make_tree(suite, variant, image, mirror, &scratch, &tar, &*progress).await?;
+    let provenance = Provenance {
+        name: name.to_owned(),
+        definition: definition_digests(definition)?,
+        base: format!("debian:{}", suite.as_str()),
+        base_digests: debian::read_indices(&scratch.found("indices")?),
+        packages: software::parse_stanzas(&scratch.found("packages")?),
+        tools: tool_versions().await?,
+        date,
+    };
+    drop(scratch);
+
+    let import = ImportOptions {
+        source_date_epoch: Some(date),
+        description: Some(format!("Debian {}", suite.as_str())),
+        user: image.user.clone(),
+        size: image.size.map(dozlab_session::size::ByteSize::as_bytes),
+        ..options.import
+    };
+    let record = store.import(name, &tar, import, progress).await?;
+    Ok(Built { record, provenance })
+}
+
+fn now() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// `image.toml`, and one digest of all that is laid over the tree.
+fn definition_digests(definition: &Definition) -> Result<Vec<(String, String)>, BuildError> {
+    let mut digests = vec![("image.toml".to_owned(), sha256(definition.text.as_bytes()))];
+    for (path, bytes) in overlay::files_beside(definition)? {
+        digests.push((path.display().to_string(), sha256(&bytes)));
+    }
+    Ok(digests)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The programs that decide what the bytes are.
+async fn tool_versions() -> Result<Vec<(String, String)>, ToolError> {
+    let mke2fs = MKE2FS.output(["-V"]).await?;
+    let mmdebstrap = MMDEBSTRAP.output(["--version"]).await?;
+    // `mke2fs 1.47.0 (5-Feb-2023)` on standard error, `mmdebstrap 1.3.5`.
+    let version = |printed: &[u8]| {
+        let printed = String::from_utf8_lossy(printed);
+        printed.split_whitespace().nth(1).unwrap_or("unknown").to_owned()
+    };
+    Ok(vec![
+        ("dozlab".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("e2fsprogs".to_owned(), version(&mke2fs.stderr)),
+        ("mmdebstrap".to_owned(), version(&mmdebstrap.stdout)),
+    ])
+}
