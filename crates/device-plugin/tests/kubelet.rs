@@ -1,5 +1,7 @@
 //! The plugin beside a kubelet that a test plays, over real sockets.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

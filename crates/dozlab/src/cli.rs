@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// The lab pod's container `terminal-sidecar`: serve the web terminal that the environment describes
     #[command(after_help = TERMINAL)]
     Terminal,
+    /// A node's device plugin: offer /dev/kvm, where machines boot with it, and /dev/net/tun to the kubelet
+    #[command(after_help = DEVICE_PLUGIN)]
+    DevicePlugin,
     /// Look after a lab that `up --detach` made
     #[command(hide = true)]
     Supervise {
@@ -140,6 +143,14 @@ Environment:
   ALLOWED_ORIGINS       other origins whose pages may connect, separated by commas
   EDITOR_URL, EDITOR_PUBLIC_URL, EDITOR_PASSWORD_FILE   the editor to log in to
   VM_STATUS_PATH, IDLE_FILE, SESSION_EXPIRES_AT         what it reads and tells";
+
+const DEVICE_PLUGIN: &str = "\
+Environment:
+  KERNEL_PATH           the kernel to boot a probe with (default /find/vmlinux.bin)
+  DEVICE_PLUGIN_DIR     the kubelet's folder of sockets (default /var/lib/kubelet/device-plugins)
+  DEVICE_COUNT          how many containers may have a device at once (default 110)
+  CACHE_DIR             where the probe's verdicts are remembered (default /var/cache/dozlab)
+  FIRECRACKER_BIN       Firecracker, where it is not on the PATH";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

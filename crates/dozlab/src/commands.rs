@@ -66,6 +66,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::NetworkSetup => containers::network_setup().await,
         Command::Vm => containers::vm().await,
         Command::Terminal => containers::terminal().await,
+        Command::DevicePlugin => containers::device_plugin().await,
         Command::Supervise { name } => supervise::run(&name).await,
     }
 }
@@ -78,6 +79,7 @@ fn start_logging(cli: &Cli) {
             | Command::NetworkSetup
             | Command::Vm
             | Command::Terminal
+            | Command::DevicePlugin
             | Command::Supervise { .. }
     );
     let level = match (cli.verbose, is_service) {

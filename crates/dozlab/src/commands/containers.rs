@@ -86,6 +86,18 @@ pub(super) async fn terminal() -> Outcome {
     let listener = tokio::net::TcpListener::bind(address).await;
     let listener =
         listener.map_err(|error| format!("cannot listen on {address}: {error}; set HOST and PORT"))?;
+    dozlab_terminal::serve(config, listener, until_terminated()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn device_plugin() -> Outcome {
+    let settings = dozlab_device_plugin::Settings::from_env(variable)?;
+    dozlab_device_plugin::run(settings, until_terminated()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A token that Ctrl-C or SIGTERM cancels.
+fn until_terminated() -> std::io::Result<CancellationToken> {
     let shutdown = CancellationToken::new();
     let asked = shutdown.clone();
     let terminated = signals::termination()?;
@@ -93,6 +105,5 @@ pub(super) async fn terminal() -> Outcome {
         terminated.await;
         asked.cancel();
     });
-    dozlab_terminal::serve(config, listener, shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(shutdown)
 }
