@@ -10,12 +10,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dozlab_keys::{KeyPair, token};
 use dozlab_session::defaults;
 use dozlab_session::vm_status::VmStatus;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::component::Component;
-use crate::keys::{KeyError, KeyPair, token, write_private};
+use crate::keys::{KeyError, write_private};
 use crate::record::SessionRecord;
 
 /// The folder could not be used.
@@ -107,7 +108,7 @@ impl SessionFolder {
         for (path, comment) in [(self.identity_file(), "session"), (self.host_key_file(), "vm")] {
             let public = path.with_extension("pub");
             if !(path.exists() && public.exists()) {
-                let pair = KeyPair::generate(&format!("dozlab-{comment}-{name}"))?;
+                let pair = KeyPair::generate(&format!("dozlab-{comment}-{name}")).map_err(KeyError::from)?;
                 write_private(&public, &format!("{}\n", pair.public))?;
                 write_private(&path, &pair.private)?;
             }

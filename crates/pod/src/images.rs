@@ -26,3 +26,8 @@ pub const COMPAT_NETWORK: &str = "busybox:latest";
 pub const VM: &str = "dozman99/dozlab-firecracker:latest";
 /// The image of `code-server`: that of existing lab pods.
 pub const EDITOR: &str = "codercom/code-server:latest";
+
+/// The name of an image, or of the usual one.
+pub(crate) fn name(chosen: Option<&ContainerImage>, usual: &str) -> String {
+    chosen.map_or_else(|| usual.to_owned(), ToString::to_string)
+}

@@ -1,8 +1,14 @@
 //! The lab pod on Kubernetes: what a session is called there, and what it is made of.
 //!
+//! ```text
+//! LabSession ── request ──▶ LabRequest ── Plan::resolve ──▶ Plan ─┐
+//!                               └────────────────────▶ PodOptions ┴─▶ Manifests: Secrets, claims, NetworkPolicy,
+//!                                                                                Service, Pod
+//! ```
+//!
 //! [`LabSession`] is the custom resource by which somebody asks for a session. [`LabSession::request`] reads it into
 //! a [`LabRequest`]: the numbers that [`Plan::resolve`](dozlab_session::plan::Plan::resolve) works out as it does for a
-//! lab on one machine, and what only a pod has.
+//! lab on one machine, and what only a pod has. [`Manifests`] are the objects that the two come to.
 //!
 //! Nothing here talks to an API server, and nothing is worked out that a plan has worked out already.
 
@@ -10,8 +16,15 @@
 
 pub mod images;
 pub mod lab_session;
+mod manifests;
+mod network_policy;
 mod options;
+pub mod pod;
+mod secrets;
+mod service;
 
 pub use images::Images;
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
+pub use manifests::Manifests;
 pub use options::{DiskPolicy, LabRequest, Parts, PodOptions, SecurityProfile};
+pub use secrets::{SecretKey, SecretNames, SessionSecrets};

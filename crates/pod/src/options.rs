@@ -3,11 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use dozlab_session::id::SessionId;
 use dozlab_session::plan::PlanRequest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::images::Images;
+use crate::secrets::SecretNames;
 
 /// A session as somebody asked for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,24 @@ pub struct PodOptions {
     pub lab_id: Option<String>,
     /// Class of the volumes of disks that are kept; the cluster's default class where there is none.
     pub storage_class: Option<String>,
+    /// The namespace of the objects; whoever applies them says it where there is none.
+    pub namespace: Option<String>,
+    /// Secrets to refer to, where they do not have [the usual names](SecretNames::of).
+    pub secret_names: Option<SecretNames>,
+    /// Whether the VM is emulated: no `dozlab.io/kvm` is asked for.
+    pub emulated: bool,
+    /// Where the browser reaches the editor, where that is not the terminal's host at the editor's port.
+    pub editor_public_url: Option<String>,
+    /// When the session ends, in seconds since the epoch: the terminal's page says so.
+    pub expires_at: Option<u64>,
+}
+
+impl PodOptions {
+    /// The names of the Secrets that the pod refers to.
+    #[must_use]
+    pub fn secret_names(&self, id: &SessionId) -> SecretNames {
+        self.secret_names.clone().unwrap_or_else(|| SecretNames::of(id))
+    }
 }
 
 /// What the lab pod's containers may do to their node.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dozlab_boot::Kernel;
+use dozlab_keys::{hex, token};
 use dozlab_session::defaults;
 use dozlab_session::guest_config::{GuestConfig, GuestNetwork};
 use dozlab_session::id::SessionId;
@@ -13,7 +14,7 @@ use dozlab_session::plan::Plan;
 use super::{BUILT_IMAGE, LaunchError, Launched, Means, Network, Options, Prepared, now_ms};
 use crate::editor::EditorFinding;
 use crate::folders::Folders;
-use crate::keys::{hex, token, write_private};
+use crate::keys::write_private;
 use crate::ports::{bindable, free_address};
 use crate::record::{SessionRecord, SessionState};
 use crate::session_folder::{SessionFolder, SessionFolderError};

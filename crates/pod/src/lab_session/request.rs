@@ -46,8 +46,8 @@ pub struct LabSessionProblem {
 }
 
 impl LabSession {
-    /// Reads the object. Where it says nothing, `installed` counts: the images and the storage class of the
-    /// installation.
+    /// Reads the object. Where it says nothing, `installed` counts: what holds for all sessions of the
+    /// installation, such as its images and its storage class.
     ///
     /// # Errors
     /// Some fields cannot be read; the error names every such field. What the fields come to together is checked by
@@ -63,7 +63,7 @@ impl LabSession {
             disk_policy: spec.disk_policy,
             images: reader.images(&custom, &installed.images),
             lab_id: spec.lab_id.clone().filter(|id| !id.is_empty()),
-            storage_class: installed.storage_class.clone(),
+            ..installed.clone()
         };
         if reader.problems.is_empty() {
             return Ok(LabRequest { plan, options });
