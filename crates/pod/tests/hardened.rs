@@ -1,5 +1,7 @@
 //! What the containers of a hardened pod may do, which secrets each of them has, and what holds for every plan.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at whatever it did not expect")]
+
 use dozlab_pod::{Manifests, PodOptions, SecurityProfile};
 use dozlab_session::cpu::Vcpus;
 use dozlab_session::defaults;

@@ -1,5 +1,7 @@
 //! The pod beside the manifest that existing lab pods are made from: each field that users of those depend on.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at whatever it did not expect")]
+
 use dozlab_pod::{DiskPolicy, Manifests, Parts, PodOptions, SecurityProfile, SessionSecrets};
 use dozlab_session::plan::{Plan, PlanRequest};
 use serde_json::{Value, json};
