@@ -316,11 +316,15 @@ pub(crate) struct Doctor {
 pub(crate) enum Image {
     /// Make an image of an ext4 file, a folder, a tar (.tar, .tar.gz, .tar.xz, .tar.zst), or an OCI image
     Import {
-        /// The file or folder, or oci:FOLDER, oci-archive:FILE, docker-archive:FILE
+        /// The file or folder, or oci://HOST/NAME:TAG, docker://NAME:TAG, oci:FOLDER, oci-archive:FILE,
+        /// docker-archive:FILE
         source: OsString,
-        /// The image's name [default: the file's, without its endings]
+        /// The image's name [default: the file's or repository's, without endings]
         #[arg(long)]
         name: Option<String>,
+        /// Speak to the registry without TLS (on a loopback address that is so anyway)
+        #[arg(long)]
+        plain_http: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -108,7 +108,7 @@ impl Unpacker {
         let mut items = HashMap::new();
         for_each_entry(archive, |name, entry| {
             let item = match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                EntryType::Regular | EntryType::Continuous => {
                     Item::Body(Box::new(self.body(entry, items.len())?))
                 }
                 // A symbolic link is relative to where it lies, a hard link to the archive's root.

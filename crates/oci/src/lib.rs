@@ -18,13 +18,18 @@
 
 pub mod archive;
 mod blob;
+pub mod credentials;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
 mod layout;
 mod reference;
+pub mod registry;
 
 pub use blob::VerifiedReader;
 pub use image::{Image, Layer};
 pub use layout::{Layout, LayoutError};
 pub use reference::{ImageReference, ReferenceError};
 
+pub use oci_spec::distribution::Reference;
 pub use oci_spec::image::{Config as ImageConfig, Descriptor, Digest, ImageConfiguration};

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dozlab_oci::archive::ArchiveError;
+use dozlab_oci::credentials::CredentialFiles;
+use dozlab_oci::registry::{PullError, PullOptions};
 use dozlab_oci::{ImageReference, LayoutError, ReferenceError};
 use dozlab_process::ToolError;
 use sha2::{Digest as _, Sha256};
@@ -34,6 +36,8 @@ use crate::store::{BadName, Digest, ImageName, ImageRecord, Store, StoreError, W
 mod entry_path;
 mod ext4;
 mod folder;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod layer;
 mod make_ext4;
 mod oci;
@@ -60,6 +64,8 @@ pub struct ImportOptions {
     pub user: Option<dozlab_session::name::LoginUser>,
     /// Bytes of the file system that is made of a folder or tar. Default: its contents and a quarter, and 128 MiB.
     pub size: Option<u64>,
+    /// How registries are talked to. Default: with TLS, without credentials.
+    pub pull: PullOptions,
 }
 
 impl Default for ImportOptions {
@@ -71,18 +77,22 @@ impl Default for ImportOptions {
             description: None,
             user: None,
             size: None,
+            pull: PullOptions::default(),
         }
     }
 }
 
 impl ImportOptions {
     /// The defaults, with the clock that the variable `SOURCE_DATE_EPOCH` gives, as
-    /// [reproducible-builds.org](https://reproducible-builds.org/specs/source-date-epoch/) defines it. A
-    /// value that is no number is passed over.
+    /// [reproducible-builds.org](https://reproducible-builds.org/specs/source-date-epoch/) defines it (a
+    /// value that is no number is passed over), and with the registry credentials that `docker login` or
+    /// `podman login` of this user has left.
     #[must_use]
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let source_date_epoch = lookup("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok());
-        Self { source_date_epoch, ..Self::default() }
+        let credentials = CredentialFiles::from_env(|name| lookup(name).map(Into::into));
+        let pull = PullOptions { credentials, ..PullOptions::default() };
+        Self { source_date_epoch, pull, ..Self::default() }
     }
 }
 
@@ -143,6 +153,9 @@ pub enum ImportError {
     /// The OCI image cannot be used.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The OCI image cannot be had from its registry.
+    #[error(transparent)]
+    Pull(#[from] PullError),
     /// A layer of the OCI image is damaged.
     #[error("the layer {digest} cannot be unpacked: {source}")]
     BadLayer {

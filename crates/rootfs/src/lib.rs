@@ -20,6 +20,8 @@ pub mod build;
 mod cancel;
 pub mod disk;
 mod e2fsprogs;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod import;
 pub mod init_rootfs;
 mod inspect;

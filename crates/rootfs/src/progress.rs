@@ -9,6 +9,8 @@ use std::fmt;
 /// A step that takes long enough to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
+    /// An image is fetched from where it lives, in bytes as they are transferred.
+    Download,
     /// Packages are fetched from the Debian mirror.
     DownloadPackages,
     /// Packages are unpacked and configured.
@@ -34,6 +36,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::Download => "download",
             Self::DownloadPackages => "download packages",
             Self::InstallPackages => "install packages",
             Self::Unpack => "unpack",

@@ -21,8 +21,9 @@ pub(super) async fn run(command: Image) -> Outcome {
     let screen = Screen::new();
     until_interrupted(&screen, async {
         match command {
-            Image::Import { source, name, output } => {
-                let options = ImportOptions::from_env(variable);
+            Image::Import { source, name, plain_http, output } => {
+                let mut options = ImportOptions::from_env(variable);
+                options.pull.plain_http = plain_http;
                 let progress = Arc::new(screen.clone());
                 let record = match oci_reference(&source)? {
                     Some(reference) => {

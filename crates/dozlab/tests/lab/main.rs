@@ -9,5 +9,6 @@ mod errors;
 mod interrupts;
 mod life;
 mod network;
+mod oci;
 mod support;
 mod survival;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dozlab_oci::archive::{self, ArchiveKind};
-use dozlab_oci::{Image, ImageReference, Layout};
+use dozlab_oci::registry::{PullError, RemoteImage};
+use dozlab_oci::{Image, ImageReference, Layout, Reference};
 
 use super::source::decompress;
 use super::staging::{StagedTree, Staging};
@@ -13,6 +14,7 @@ use super::tar::Counted;
 use super::{Import, ImportError, layer};
 use crate::cancel::{CancelFlag, run_blocking};
 use crate::inspect::LoginUser;
+use crate::progress::{Stage, Unit, Update};
 use crate::space;
 
 /// An image laid out, and what its configuration says.
@@ -27,30 +29,48 @@ pub(super) async fn stage(
     import: &Arc<Import>,
     reference: &ImageReference,
 ) -> Result<StagedImage, ImportError> {
-    let (import, reference) = (Arc::clone(import), reference.clone());
+    let image = open(import, reference).await?;
+    let import = Arc::clone(import);
+    run_blocking(move |cancel| lay_out(&image, &import, &cancel)).await
+}
+
+/// Brings the image into a layout, where it is not in one.
+async fn open(import: &Arc<Import>, reference: &ImageReference) -> Result<Image, ImportError> {
+    let (kind, file, tag) = match reference {
+        ImageReference::Registry(reference) => return pull(import, reference).await,
+        ImageReference::Layout { folder, tag } => return Ok(Layout::open(folder)?.image(tag.as_deref())?),
+        ImageReference::OciArchive { file, tag } => (ArchiveKind::Oci, file.clone(), tag.clone()),
+        ImageReference::DockerArchive { file, tag } => (ArchiveKind::Docker, file.clone(), tag.clone()),
+    };
+    let import = Arc::clone(import);
     run_blocking(move |cancel| {
-        let image = open(&import, &reference, &cancel)?;
-        lay_out(&image, &import, &cancel)
+        let layout = unpack(&import, kind, &file, tag.as_deref(), &cancel)?;
+        // A docker archive's layout has the one image that was asked for.
+        let tag = tag.as_deref().filter(|_| kind == ArchiveKind::Oci);
+        Ok(layout.image(tag)?)
     })
     .await
 }
 
-fn open(import: &Import, reference: &ImageReference, cancel: &CancelFlag) -> Result<Image, ImportError> {
-    match reference {
-        ImageReference::Layout { folder, tag } => Ok(Layout::open(folder)?.image(tag.as_deref())?),
-        ImageReference::OciArchive { file, tag } => {
-            let layout = unpack(import, ArchiveKind::Oci, file, tag.as_deref(), cancel)?;
-            Ok(layout.image(tag.as_deref())?)
-        }
-        ImageReference::DockerArchive { file, tag } => {
-            let layout = unpack(import, ArchiveKind::Docker, file, tag.as_deref(), cancel)?;
-            Ok(layout.image(None)?)
-        }
-        ImageReference::Registry(reference) => Err(ImportError::Refused {
-            entry: reference.whole(),
-            reason: "registries are not supported yet".to_owned(),
-        }),
-    }
+async fn pull(import: &Import, reference: &Reference) -> Result<Image, ImportError> {
+    let remote = RemoteImage::find(reference, &import.options.pull).await?;
+    let total = remote.size();
+    // As it comes, laid out, and once more in the file system; compressed layers need more than that.
+    space::ensure(import.workspace.path(), total.saturating_mul(3))?;
+    let progress = |done: u64| {
+        let unit = Unit::Bytes;
+        import.progress.update(Update {
+            stage: Stage::Download,
+            done,
+            total: Some(total),
+            unit,
+            message: "",
+        });
+    };
+    remote.download(&import.workspace.join("layout"), &progress).await.map_err(|error| match error {
+        PullError::Write { path, source } => ImportError::write(&path, total.saturating_mul(3), source),
+        other => other.into(),
+    })
 }
 
 fn unpack(

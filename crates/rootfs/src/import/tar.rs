@@ -25,6 +25,11 @@ use crate::space;
 /// mmdebstrap.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
+/// The names of extended attributes that Linux stores begin so (`xattr(7)`).
+const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
+/// The most that names and values may have together: ext4 has one block for them, with some bytes of headers.
+const MOST_XATTR_BYTES: usize = 3500;
+
 pub(super) fn stage(
     import: &Import,
     compression: Compression,
@@ -39,14 +44,26 @@ pub(super) fn stage(
     let bad_archive = |source| ImportError::BadArchive { path: import.source.clone(), source };
     let plain = compression.decompress(counted).map_err(bad_archive)?;
     let mut staging = Staging::new(import.staging(), import.limits(), import.options.source_date_epoch)?;
-    let mut is_empty = true;
-    for_each_entry(plain, &bad_archive, |name, attributes, content, body| {
-        is_empty = false;
+    if !add_all(plain, &mut staging, &bad_archive)? {
+        return Err(bad_archive(io::Error::other("it has no entries, or is no tar")));
+    }
+    staging.finish()
+}
+
+/// Adds what is in an archive that is not compressed; whether there was anything.
+pub(super) fn add_all(
+    archive: impl Read,
+    staging: &mut Staging,
+    bad_archive: &dyn Fn(io::Error) -> ImportError,
+) -> Result<bool, ImportError> {
+    let mut has_entries = false;
+    for_each_entry(archive, bad_archive, |name, attributes, content, body| {
+        has_entries = true;
         let refuse = |reason: &str| refuse(name, reason);
         let path = EntryPath::parse(name).map_err(refuse)?;
         match content {
             Content::Folder => staging.add_folder(&path, attributes),
-            Content::File => staging.add_file(&path, attributes, body, &bad_archive),
+            Content::File => staging.add_file(&path, attributes, body, bad_archive),
             Content::Symlink(target) => staging.add_symlink(&path, attributes, &target),
             Content::HardLink(target) => {
                 let target = EntryPath::parse(&target)
@@ -56,10 +73,7 @@ pub(super) fn stage(
             Content::Special(device) => staging.add_special(&path, attributes, device),
         }
     })?;
-    if is_empty {
-        return Err(bad_archive(io::Error::other("it has no entries, or is no tar")));
-    }
-    staging.finish()
+    Ok(has_entries)
 }
 
 /// What an entry is. Targets of links are as they were written.
@@ -144,12 +158,24 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
         modified: i64::try_from(header.mtime().map_err(unreadable("time"))?).unwrap_or(i64::MAX),
         xattrs: Vec::new(),
     };
+    let mut xattr_bytes = 0;
     let Some(records) = entry.pax_extensions().map_err(unreadable("pax header"))? else {
         return Ok(attributes);
     };
     for record in records {
         let record = record.map_err(unreadable("pax header"))?;
         if let Some(name) = record.key_bytes().strip_prefix(XATTR_PREFIX) {
+            // Those of other systems (`com.apple.provenance`) mean nothing to Linux, and it cannot store them.
+            if !NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
+                continue;
+            }
+            if name.contains(&0) {
+                return Err("an extended attribute has a NUL in its name".into());
+            }
+            xattr_bytes += name.len() + record.value_bytes().len();
+            if xattr_bytes > MOST_XATTR_BYTES {
+                return Err(format!("it has more than {MOST_XATTR_BYTES} bytes of extended attributes"));
+            }
             let name = OsString::from_vec(name.to_vec());
             attributes.xattrs.push(Xattr { name, value: record.value_bytes().to_vec() });
         } else if record.key_bytes() == b"mtime" {

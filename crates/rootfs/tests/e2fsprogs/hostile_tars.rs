@@ -62,6 +62,7 @@ async fn pax_records_that_do_not_read_cleanly_are_refused() {
         ("SCHILY.xattr.user.x", &b"a\n16 path=/etc/x\n"[..], "pax header"),
         ("mtime", b"yesterday", "its time `yesterday`"),
         ("GNU.sparse.major", b"1", "sparse"),
+        ("SCHILY.xattr.user.large", &[b'x'; 4000], "more than 3500 bytes of extended attributes"),
     ] {
         let lab = Lab::new();
         write(
