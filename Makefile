@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: up test packages test-packages build lint doc deny bench clean help
+.PHONY: up test packages test-packages build lint doc deny bench bench-kernel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ deny: ## licences, bans and sources of what is linked in
 bench: test-packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
 	$(CARGO) build --release --locked --bin dozlab
 	./scripts/bench-start
+
+bench-kernel: test-packages build ## Debian's kernel beside the slim one, which is built where it is not there (RUNS=5)
+	./scripts/bench-kernel
 
 build: ## the binary, target/release/dozlab
 	$(CARGO) build --release --locked --bin dozlab

@@ -148,6 +148,7 @@ fn write_private(path: &Path, content: &[u8]) -> Result<(), InitramfsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KernelKind;
     use dozlab_session::guest_config::GuestNetwork;
     use std::net::Ipv4Addr;
     use std::os::unix::fs::PermissionsExt;
@@ -157,7 +158,13 @@ mod tests {
         fs::create_dir(&early).unwrap();
         fs::write(early.join("order"), "one.ko\n").unwrap();
         fs::write(early.join("one.ko"), "module").unwrap();
-        Kernel { release: "6.1.0".into(), source: "test".into(), folder: folder.to_owned() }
+        Kernel {
+            release: "6.1.0".into(),
+            source: "test".into(),
+            kind: KernelKind::Debian,
+            recipe: None,
+            folder: folder.to_owned(),
+        }
     }
 
     fn config() -> GuestConfig {

@@ -1,9 +1,10 @@
 //! What a VM boots: a kernel, that kernel's modules, and the initramfs around `dozlab-guest`.
 //!
 //! ```text
-//! Debian's kernel package ──▶ KernelStore ──▶ Kernel: vmlinux (ELF), modules.ext4, base initramfs
-//!                                                                                        │
-//!                           GuestConfig of one session ──▶ Initramfs::write ──▶ initramfs of that session
+//! Debian's kernel package ─▶ import ─┐
+//!                                    ├─▶ KernelStore ─▶ Kernel: vmlinux (ELF), modules.ext4, base initramfs
+//! its source, our fragment ─▶ build ─┘                                                        │
+//!                                 GuestConfig of one session ─▶ write_initramfs ─▶ initramfs of that session
 //! ```
 //!
 //! A kernel is prepared once and kept under the user's data folder; the guest program is embedded in this crate. The
@@ -13,15 +14,20 @@
 
 #![forbid(unsafe_code)]
 
+mod build;
 mod bzimage;
 mod debian;
+mod import;
 mod initramfs;
 mod kernel;
 mod modules;
+mod store;
 
+pub use build::{BuildError, Built, Fragment, FragmentError, KernelBuilder, Unmet};
 pub use bzimage::{PayloadError, extract_elf};
 pub use initramfs::{InitramfsError, write_initramfs, write_probe_initramfs};
-pub use kernel::{Kernel, KernelError, KernelStore};
+pub use kernel::{Kernel, KernelError, KernelKind};
+pub use store::KernelStore;
 
 /// The guest program, a static x86-64 ELF file.
 pub static GUEST_PROGRAM: &[u8] = include_bytes!(env!("DOZLAB_GUEST"));

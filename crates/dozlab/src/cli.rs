@@ -209,6 +209,9 @@ pub(crate) struct Up {
     /// How the network is made
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkKind,
+    /// Which kernel: slim, debian, or a release from `dozlab kernel ls` [default: as `dozlab kernel use` said]
+    #[arg(long, env = "DOZLAB_KERNEL", value_name = "WHICH")]
+    pub(crate) kernel: Option<String>,
     /// Which hypervisor: auto, firecracker, qemu, qemu-kvm, qemu-tcg
     #[arg(long, default_value_t, value_name = "WHICH")]
     pub(crate) hypervisor: Choice,
@@ -308,6 +311,9 @@ pub(crate) struct Doctor {
     /// Boot the probes again, whatever is remembered of earlier ones
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// The kernel to boot: slim, debian, or a release [default: the one that labs boot]
+    #[arg(long, env = "DOZLAB_KERNEL", value_name = "WHICH")]
+    pub(crate) kernel: Option<String>,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -371,8 +377,36 @@ pub(crate) enum Kernel {
         /// A Debian kernel package (linux-image-…_amd64.deb)
         package: Option<PathBuf>,
     },
+    /// Build the slim kernel from Debian's source of Linux: some 20 minutes on two processors, once
+    ///
+    /// What was built is kept by its source, configuration and way of building, and labs boot it from then on. An
+    /// interrupted build goes on where it was.
+    Build(Build),
+    /// Choose the kernel that labs boot
+    Use {
+        /// slim, debian, a release from `dozlab kernel ls`, or auto: a slim one where there is one
+        which: String,
+    },
     /// List the kernels
     Ls(Output),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// A source package (linux-source-…_all.deb) [default: Debian's newest is downloaded]
+    pub(crate) package: Option<PathBuf>,
+    /// Another configuration: lines as in `.config`, over everything off
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Compilers at a time [default: one a processor]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Keep source and objects (4 GB), so that another configuration compiles only what it changes
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Only check that the source can be configured so
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Subcommand)]

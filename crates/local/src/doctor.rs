@@ -1,6 +1,6 @@
 //! What this machine has, what a lab would use, and what to do about what is missing: a line each.
 
-use dozlab_boot::{KernelError, KernelStore};
+use dozlab_boot::{Kernel, KernelError, KernelKind, KernelStore};
 use dozlab_network::namespace;
 use dozlab_process::Tool;
 use dozlab_rootfs::Store;
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::editor::find_editor;
 use crate::folders::Folders;
+use crate::launch::find_kernel;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,10 +73,15 @@ const SSH: Tool = Tool { program: "ssh", package: "openssh-client" };
 
 /// Looks at everything that a lab needs. Hypervisors are asked by booting a probe; `fresh` asks again what is
 /// remembered. `progress` is told what is being looked at.
-pub async fn examine(folders: &Folders, fresh: bool, progress: &dyn Fn(&str)) -> Vec<Check> {
+pub async fn examine(
+    folders: &Folders,
+    kernel: Option<&str>,
+    fresh: bool,
+    progress: &dyn Fn(&str),
+) -> Vec<Check> {
     let mut checks = vec![data_folder(folders)];
     checks.push(tools("disk tools", &DISK_TOOLS, Check::bad));
-    checks.extend(hypervisors(folders, fresh, progress).await);
+    checks.extend(hypervisors(folders, kernel, fresh, progress).await);
     checks.push(images(folders));
     checks.push(tools("image building", &[MMDEBSTRAP], Check::warning));
     checks.push(editor(folders));
@@ -137,21 +143,25 @@ fn tools(subject: &'static str, tools: &[Tool], missing: fn(&'static str, String
     )
 }
 
-async fn hypervisors(folders: &Folders, fresh: bool, progress: &dyn Fn(&str)) -> Vec<Check> {
+async fn hypervisors(
+    folders: &Folders,
+    kernel: Option<&str>,
+    fresh: bool,
+    progress: &dyn Fn(&str),
+) -> Vec<Check> {
     let store = KernelStore::new(folders.kernels());
-    let kernel = match store.current() {
-        Err(KernelError::None { .. }) => store.import_debian(progress).await,
-        other => other,
-    };
-    let kernel = match kernel {
+    let kernel = match find_kernel(&store, kernel, progress).await {
         Ok(kernel) => kernel,
+        Err(error @ KernelError::NoSuchKernel { .. }) => {
+            return vec![Check::bad("kernel", error.to_string(), "dozlab kernel use auto")];
+        }
         Err(error) => {
             let checks = tools("kernel tools", &KERNEL_TOOLS, Check::bad);
             let remedy = "dozlab kernel import FILE, with a kernel package from elsewhere";
             return vec![checks, Check::bad("kernel", error.to_string(), remedy)];
         }
     };
-    let mut checks = vec![Check::good("kernel", &kernel.release)];
+    let mut checks = vec![Check::good("kernel", describe(&kernel))];
     let prober = Prober::new(&kernel, &folders.cache, fresh);
     for kind in HypervisorKind::ALL {
         progress(&format!("booting a probe with {kind}"));
@@ -186,6 +196,14 @@ async fn hypervisors(folders: &Folders, fresh: bool, progress: &dyn Fn(&str)) ->
         Err(_) => Check::bad("chosen", "no hypervisor boots", "apt-get install qemu-system-x86"),
     });
     checks
+}
+
+fn describe(kernel: &Kernel) -> String {
+    let described = kernel.describe();
+    match kernel.kind {
+        KernelKind::Slim => described,
+        KernelKind::Debian => format!("{described}; `dozlab kernel build` makes one that starts faster"),
+    }
 }
 
 fn images(folders: &Folders) -> Check {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct Folders {
     /// Images, kernels, the editor, sessions.
     pub data: PathBuf,
-    /// Verdicts about hypervisors.
+    /// Verdicts about hypervisors; a kernel while it is built.
     pub cache: PathBuf,
 }
 
@@ -68,6 +68,12 @@ impl Folders {
     #[must_use]
     pub fn kernels(&self) -> PathBuf {
         self.data.join("kernels")
+    }
+
+    /// Where kernels are built.
+    #[must_use]
+    pub fn kernel_build(&self) -> PathBuf {
+        self.cache.join("kernel-build")
     }
 
     /// The editor, where we installed it.

@@ -52,6 +52,8 @@ pub struct Options {
     pub request: PlanRequest,
     /// How the network is made.
     pub network: Network,
+    /// Which kernel it boots: a release, or the newest of a kind; the store's own choice where there is none.
+    pub kernel: Option<String>,
     /// Which hypervisor runs the machine.
     pub hypervisor: Choice,
     /// The editor.
@@ -216,11 +218,8 @@ pub async fn prepare(
 
     let clock = Clock::start(Stage::Kernel, watcher);
     let kernels = KernelStore::new(folders.kernels());
-    let kernel = match kernels.current() {
-        Err(KernelError::None { .. }) => kernels.import_debian(&|step| watcher.step(step)).await?,
-        other => other?,
-    };
-    clock.stop(&kernel.release, &mut stages, watcher);
+    let kernel = find_kernel(&kernels, options.kernel.as_deref(), &|step| watcher.step(step)).await?;
+    clock.stop(&kernel.describe(), &mut stages, watcher);
 
     let clock = Clock::start(Stage::Hypervisor, watcher);
     let prober = Prober::new(&kernel, &folders.cache, false);
@@ -246,6 +245,25 @@ pub async fn prepare(
     };
     clock.stop(&detail, &mut stages, watcher);
     Ok(Prepared { request, kernel, image, hypervisor, editor, stages })
+}
+
+/// The kernel that was asked for, else the store's choice; where there is none at all, Debian's is imported.
+///
+/// # Errors
+/// [`KernelError`].
+pub(crate) async fn find_kernel(
+    kernels: &KernelStore,
+    wanted: Option<&str>,
+    progress: &dyn Fn(&str),
+) -> Result<Kernel, KernelError> {
+    let found = match wanted {
+        Some(wanted) => kernels.find(wanted),
+        None => kernels.current(),
+    };
+    match found {
+        Err(KernelError::None { .. }) if wanted.is_none() => kernels.import_debian(progress).await,
+        found => found,
+    }
 }
 
 /// The record of a session of the wanted name, where there was one.

@@ -4,7 +4,10 @@
 //! same memory; the plain one boots the image's own init and sshd by way of a small busybox initramfs, as one does
 //! without Dozlab. A prompt counts when a shell has printed it: in a WebSocket here, over `ssh -tt` there. What is
 //! printed is the median of the runs with their range, and the two as a ratio.
+//!
+//! With the argument `kernels` (`make bench-kernel`) only the kernels are compared, to the guest's first line.
 
+mod kernels;
 mod lab;
 mod plain;
 
@@ -22,6 +25,10 @@ fn main() {
     }
     let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
     let folder = std::env::var_os("DOZLAB_DATA_DIR").map_or_else(home_data, PathBuf::from);
+    if std::env::args().any(|argument| argument == "kernels") {
+        kernels::compare(&folder, runs);
+        return;
+    }
     let mut labs: BTreeMap<usize, (String, Vec<f64>)> = BTreeMap::new();
     let mut plain_prompts = Vec::new();
     for run in 1..=runs {

@@ -11,7 +11,8 @@ use crate::progress::Screen;
 
 pub(super) async fn run(flags: &Doctor) -> Outcome {
     let screen = Screen::new();
-    let checks = examine(&folders()?, flags.fresh, &|text| screen.doing(text)).await;
+    let kernel = flags.kernel.as_deref();
+    let checks = examine(&folders()?, kernel, flags.fresh, &|text| screen.doing(text)).await;
     screen.clear();
     output::print(flags.output.output, &checks, || checks.iter().for_each(show));
     Ok(if can_run(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

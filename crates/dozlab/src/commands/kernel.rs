@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
-use dozlab_boot::KernelStore;
+use dozlab_boot::{Fragment, KernelBuilder, KernelStore};
+use dozlab_local::Folders;
 
 use super::{Outcome, folders, until_interrupted};
-use crate::cli::Kernel;
+use crate::cli::{Build, Kernel};
 use crate::output::{self, line, table};
 use crate::progress::Screen;
 
 pub(super) async fn run(command: Kernel) -> Outcome {
-    let store = KernelStore::new(folders()?.kernels());
+    let folders = folders()?;
+    let store = KernelStore::new(folders.kernels());
     match command {
         Kernel::Import { package } => {
             let screen = Screen::new();
@@ -26,16 +28,53 @@ pub(super) async fn run(command: Kernel) -> Outcome {
             })
             .await;
         }
+        Kernel::Build(flags) => return build(flags, &folders, &store).await,
+        Kernel::Use { which } => {
+            let wanted = Some(which.as_str()).filter(|which| *which != "auto");
+            line(&store.choose(wanted)?.describe());
+        }
         Kernel::Ls(flags) => {
             let kernels = store.list()?;
+            let booted = store.current().ok();
             output::print(flags.output, &kernels, || {
-                let rows: Vec<_> = kernels
-                    .iter()
-                    .map(|kernel| vec![kernel.release.clone(), kernel.source.clone()])
-                    .collect();
-                table(&["RELEASE", "SOURCE"], &rows);
+                let row = |kernel: &dozlab_boot::Kernel| {
+                    let mark = if booted.as_ref() == Some(kernel) { "*" } else { "" };
+                    let kind = kernel.kind.to_string();
+                    vec![mark.to_owned(), kernel.release.clone(), kind, kernel.source.clone()]
+                };
+                table(&["", "RELEASE", "KIND", "SOURCE"], &kernels.iter().map(row).collect::<Vec<_>>());
             });
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome {
+    let mut builder = KernelBuilder::new(folders.kernel_build()).source(flags.package).keep(flags.keep);
+    if let Some(path) = flags.config {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        builder = builder.fragment(Fragment::parse(text)?);
+    }
+    if let Some(jobs) = flags.jobs {
+        builder = builder.jobs(jobs.into());
+    }
+    let screen = Screen::new();
+    let show = |text: &str| screen.doing(text);
+    until_interrupted(&screen, async {
+        if flags.check {
+            builder.check(&show).await?;
+            screen.clear();
+            line("the source can be configured so");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let built = builder.build(store, &show).await?;
+        screen.clear();
+        if !built.anew {
+            screen.line("it is there already: same source, same configuration");
+        }
+        line(&built.kernel.release);
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
 }

@@ -152,6 +152,7 @@ fn options(flags: Up) -> Options {
             NetworkKind::User => Network::User,
             NetworkKind::Pod => Network::Pod,
         },
+        kernel: flags.kernel,
         hypervisor: flags.hypervisor,
         editor,
         terminal_port: flags.terminal_port,
