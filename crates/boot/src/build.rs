@@ -222,11 +222,22 @@ impl KernelBuilder {
         let kernel = kernel.await?;
         if !self.keep {
             progress("removing what was built on the way");
-            for folder in [&objects, &source] {
-                fs::remove_dir_all(folder).map_err(file("remove", folder))?;
-            }
+            self.remove_trees()?;
         }
         Ok(Built { kernel, anew: true })
+    }
+
+    /// Removes sources and objects, those of other versions too.
+    fn remove_trees(&self) -> Result<(), BuildError> {
+        let entries = fs::read_dir(&self.work).map_err(file("read", &self.work))?;
+        for entry in entries {
+            let entry = entry.map_err(file("read", &self.work))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("source-") || name.starts_with("objects-") {
+                fs::remove_dir_all(entry.path()).map_err(file("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Holds the work folder until it is dropped.

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use dozlab_boot::{Fragment, KernelBuilder, KernelStore};
+use dozlab_boot::{Built, Fragment, KernelBuilder, KernelError, KernelStore};
 use dozlab_local::Folders;
+use dozlab_vm::probe::{Choice, ProbeError, Prober};
 
 use super::{Outcome, folders, until_interrupted};
 use crate::cli::{Build, Kernel};
@@ -61,6 +62,7 @@ async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome 
     }
     let screen = Screen::new();
     let show = |text: &str| screen.doing(text);
+    let earlier = store.current().ok();
     until_interrupted(&screen, async {
         if flags.check {
             builder.check(&show).await?;
@@ -68,13 +70,33 @@ async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome 
             line("the source can be configured so");
             return Ok(ExitCode::SUCCESS);
         }
-        let built = builder.build(store, &show).await?;
+        let Built { kernel, anew } = builder.build(store, &show).await?;
+        if anew {
+            show("booting it once");
+            let prober = Prober::new(&kernel, &folders.cache, false);
+            if let Err(error) = prober.choose(Choice::Auto, true).await {
+                return Err(does_not_boot(&kernel, earlier, store, &error)?.into());
+            }
+        }
         screen.clear();
-        if !built.anew {
+        if !anew {
             screen.line("it is there already: same source, same configuration");
         }
-        line(&built.kernel.release);
+        line(&kernel.release);
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+/// A kernel that does not boot must not be what labs boot from now on, so the earlier one is chosen; says both.
+fn does_not_boot(
+    kernel: &dozlab_boot::Kernel,
+    earlier: Option<dozlab_boot::Kernel>,
+    store: &KernelStore,
+    why: &ProbeError,
+) -> Result<String, KernelError> {
+    let told = format!("{} is built, but does not boot: {why}", kernel.release);
+    let Some(earlier) = earlier else { return Ok(told) };
+    let booted = store.choose(Some(&earlier.release))?;
+    Ok(format!("{told}\nlabs go on with {}", booted.describe()))
 }
