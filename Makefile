@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: up test packages test-packages build lint doc deny bench bench-kernel clean help
+.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ bench: test-packages ## start-up by stage, beside a plain boot of the same kerne
 
 bench-kernel: test-packages build ## Debian's kernel beside the slim one, which is built where it is not there (RUNS=5)
 	./scripts/bench-kernel
+
+bench-rootfs: test-packages ## preparing disks of three images, beside curl, e2fsck and resize2fs (RUNS=5); as root
+	$(CARGO) build --release --locked --bin dozlab
+	./scripts/bench-rootfs
 
 build: ## the binary, target/release/dozlab
 	$(CARGO) build --release --locked --bin dozlab
