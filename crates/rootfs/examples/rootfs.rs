@@ -5,6 +5,7 @@
 //! rootfs import STORE NAME SOURCE
 //! rootfs build STORE DEFINITION
 //! rootfs prepare IMAGE DISK BYTES
+//! rootfs init              with the variables of `dozlab init-rootfs`; prints the memory that it took at most
 //! ```
 //!
 //! Each stage is a line on standard error when it begins and, for `prepare`, its time at the end.
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use dozlab_rootfs::build::{self, BuildOptions, Definition};
 use dozlab_rootfs::disk::Cloning;
 use dozlab_rootfs::import::ImportOptions;
+use dozlab_rootfs::init_rootfs::InitRootfs;
 use dozlab_rootfs::{Progress, Stage, Store, Update, disk};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -86,8 +88,15 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             .await?;
             Ok(format!("{prepared:#?}"))
         }
+        ["init"] => {
+            let init = InitRootfs::from_env(|name| std::env::var(name).ok())?;
+            let prepared = init.run(progress).await?;
+            let status = std::fs::read_to_string("/proc/self/status")?;
+            let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+            Ok(format!("{prepared:#?}\n{peak}"))
+        }
         _ => {
-            Err("usage: rootfs import STORE NAME SOURCE | build STORE DEFINITION | prepare IMAGE DISK BYTES"
+            Err("usage: rootfs import STORE NAME SOURCE | build STORE DEFINITION | prepare IMAGE DISK BYTES | init"
                 .into())
         }
     }

@@ -17,12 +17,15 @@ use std::time::{Duration, Instant};
 use dozlab_process::ToolError;
 
 mod clone;
+mod fetched;
 mod grow;
 mod overlay;
 mod partial;
 mod strategy;
 
 pub(crate) use clone::clone_file;
+pub use fetched::FetchDiskError;
+pub(crate) use fetched::{TemporaryStore, prepare_fetched};
 pub use overlay::{SeedFile, prepare_overlay, prepare_writable};
 pub use strategy::{Cloning, Strategy, Suited, UnknownStrategy, suited};
 
@@ -32,7 +35,7 @@ use crate::progress::{Progress, Stage, begin, finish};
 use crate::space::{self, Bytes, NoSpace};
 use crate::store::{HeldImage, StoreError};
 use crate::superblock::Superblock;
-use partial::Partial;
+pub(crate) use partial::{Partial, folder_of};
 
 /// Bytes of a block of an image's file system; a disk is a whole number of them.
 const BLOCK: u64 = 4096;
@@ -46,6 +49,8 @@ pub enum Method {
     SparseCopy,
     /// It is a writable disk to lay over the image.
     Overlay,
+    /// The image was fetched into its place.
+    Fetched,
     /// A complete disk was there already, and is as it was.
     Kept,
 }

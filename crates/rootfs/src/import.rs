@@ -27,24 +27,28 @@ use dozlab_process::ToolError;
 use sha2::{Digest as _, Sha256};
 
 use crate::cancel::{CancelFlag, run_blocking};
+use crate::disk::PrepareError;
 use crate::e2fsprogs::{CheckError, FsckFailure};
 use crate::inspect::{Contents, LoginUser, inspect};
 use crate::progress::{Progress, Stage, Unit, Update, begin, finish};
+use crate::receive::ReceiveError;
 use crate::space::{self, Bytes, NoSpace};
 use crate::store::{BadName, Digest, ImageName, ImageRecord, Store, StoreError, Workspace};
 
 mod entry_path;
 mod ext4;
+mod fetched;
 mod folder;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod layer;
 mod make_ext4;
 mod oci;
-mod source;
+pub(crate) mod source;
 mod staging;
 mod tar;
 
+pub use fetched::RemoteImage;
 use source::SourceKind;
 use staging::{Limits, StagedTree};
 
@@ -209,6 +213,12 @@ pub enum ImportError {
     /// The store refused the image.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The image could not be fetched.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// The source could not be locked in the store.
+    #[error(transparent)]
+    Lock(#[from] PrepareError),
 }
 
 impl From<CheckError> for ImportError {
@@ -221,6 +231,11 @@ impl From<CheckError> for ImportError {
 }
 
 impl ImportError {
+    /// Whether a server was not there, or not able to answer: it says nothing about the image.
+    fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Receive(ReceiveError::Fetch(error)) if error.is_unreachable())
+    }
+
     /// A failed write: the disk was full, or something else.
     fn write(path: &Path, needed: u64, source: io::Error) -> Self {
         let folder = path.parent().unwrap_or(path);
@@ -265,7 +280,7 @@ impl Store {
             }
         };
         let contents = import.inspect(&image, LoginUser::First).await?;
-        self.keep(name, &import, image, contents).await
+        self.keep(name, &import, image, contents, None).await
     }
 
     /// Makes an image of an OCI image, and gives it `name` as [`import`](Self::import) does.
@@ -286,22 +301,26 @@ impl Store {
         let base = oci::stage(&import, reference).await?;
         let image = import.make(base.tree).await?;
         let contents = import.inspect(&image, base.user).await?;
-        self.keep(name, &import, image, contents).await
+        self.keep(name, &import, image, contents, None).await
     }
 
-    /// Moves the image that was made into the store.
+    /// Moves the image that was made into the store. Its digest and length are computed where they are not known.
     async fn keep(
         &self,
         name: ImageName,
         import: &Arc<Import>,
         image: PathBuf,
         contents: Contents,
+        known: Option<(Digest, u64)>,
     ) -> Result<ImageRecord, ImportError> {
         let store = self.clone();
         let import = Arc::clone(import);
         run_blocking(move |cancel| {
-            let (digest, size) = digest(&image, &*import.progress, &cancel)
-                .map_err(|source| ImportError::Unreadable { path: image.clone(), source })?;
+            let (digest, size) = match known {
+                Some(known) => known,
+                None => digest(&image, &*import.progress, &cancel)
+                    .map_err(|source| ImportError::Unreadable { path: image.clone(), source })?,
+            };
             let stored = make_durable(&image).map_err(|source| ImportError::write(&image, size, source))?;
             let source = import.options.description.clone();
             let record = ImageRecord {

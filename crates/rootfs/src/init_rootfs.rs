@@ -3,80 +3,39 @@
 //! The disk comes from the first of these that is given, the order that the seed's container has:
 //!
 //! 1. a complete disk at `IMAGE_PATH`, which is kept as it is;
-//! 2. `IMAGE_DOWNLOAD_URL`: an absolute path, a `file://` URL, or the name of an image in the store that
-//!    `IMAGE_STORE_DIR` names;
+//! 2. `IMAGE_DOWNLOAD_URL`: an `http://`, `https://`, `s3://`, `gs://` or `file://` URL, an absolute path, an OCI
+//!    image (`oci://HOST/NAME:TAG`, `docker://NAME:TAG`), or the name of an image in the store that `IMAGE_STORE_DIR`
+//!    names;
 //! 3. the image at `LOCAL_DEV_IMAGE_PATH`.
+//!
+//! With `IMAGE_CACHE_DIR` an image is fetched into the store there, once for all sessions of a machine, and the disk is
+//! a clone of it. With `WRITABLE_DISK_PATH` the image itself is put at `IMAGE_PATH`, as it is, and the disk that the
+//! guest lays over it is made in its own place.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozlab_session::size::{ByteSize, SizeError};
+use dozlab_fetch::{Expected, Fetcher, Location, Policy};
+use dozlab_oci::ImageReference;
 
-use crate::disk::{Cloning, PrepareError, Prepared, prepare, prepare_file};
+use crate::disk::{
+    Cloning, FetchDiskError, PrepareError, Prepared, TemporaryStore, prepare, prepare_fetched, prepare_file,
+    prepare_overlay, prepare_writable,
+};
+use crate::import::{ImportError, RemoteImage};
 use crate::progress::Progress;
+use crate::receive::ReceiveError;
 use crate::store::{HeldImage, Store, StoreError};
+use crate::superblock::Superblock;
 
-const DEFAULT_IMAGE_PATH: &str = "/srv/vm/kernels/image.ext4";
-const DEFAULT_LOCAL_DEV_IMAGE_PATH: &str = "/app/image.ext4";
-const DEFAULT_IMAGE_SIZE: &str = "1G";
+mod seed;
+mod settings;
 
-/// The container's variables, read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitRootfs {
-    /// `IMAGE_DOWNLOAD_URL`: where the image comes from. Default: none.
-    pub source: Option<ImageSource>,
-    /// `IMAGE_SIZE`: the disk in bytes, `4G` in the variable. Default: 1 GiB.
-    pub size: u64,
-    /// `IMAGE_PATH`: the disk. Default: `/srv/vm/kernels/image.ext4`.
-    pub target: PathBuf,
-    /// `LOCAL_DEV_IMAGE_PATH`: the image to take where no other is named. Default: `/app/image.ext4`.
-    pub fallback: PathBuf,
-}
-
-/// Where an image comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageSource {
-    /// An ext4 file.
-    File(PathBuf),
-    /// An image of a local store.
-    Stored {
-        /// The store's folder, `IMAGE_STORE_DIR`.
-        store: PathBuf,
-        /// The image's name or digest.
-        reference: String,
-    },
-}
+pub use settings::{BadVariable, ImageSource, InitRootfs, WritableDisk};
 
 /// The disk is not in place.
 #[derive(Debug, thiserror::Error)]
 pub enum InitRootfsError {
-    /// `IMAGE_SIZE` is no size.
-    #[error("IMAGE_SIZE: {0}")]
-    Size(#[from] SizeError),
-    /// The URL has a scheme that is not supported.
-    #[error(
-        "IMAGE_DOWNLOAD_URL: `{scheme}://` is not supported; give an absolute path, a `file://` URL, or \
-            an image's name"
-    )]
-    Scheme {
-        /// The scheme.
-        scheme: String,
-    },
-    /// The `file://` URL is none of this machine's.
-    #[error("IMAGE_DOWNLOAD_URL: `{url}` is no file of this machine; write `file:///` and an absolute path")]
-    FileUrl {
-        /// The URL.
-        url: String,
-    },
-    /// An image's name was given, but no store to look for it.
-    #[error(
-        "IMAGE_DOWNLOAD_URL names the image `{reference}`, but IMAGE_STORE_DIR does not say where the \
-            store is"
-    )]
-    NoStore {
-        /// The name.
-        reference: String,
-    },
     /// No image is named, and the usual one is not there.
     #[error(
         "there is no image: {} is not there, IMAGE_DOWNLOAD_URL is empty, and {} is not there either",
@@ -91,155 +50,138 @@ pub enum InitRootfsError {
     /// The store has no such image, or cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The fetcher cannot be made.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// The image could not be fetched into the store.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The image could not be fetched into its place.
+    #[error(transparent)]
+    Fetch(#[from] FetchDiskError),
     /// The disk could not be made of the image.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
 }
 
 impl InitRootfs {
-    /// Reads the variables; one that is empty counts as not set.
-    ///
-    /// # Errors
-    /// [`InitRootfsError::Size`], [`InitRootfsError::Scheme`], [`InitRootfsError::FileUrl`],
-    /// [`InitRootfsError::NoStore`].
-    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, InitRootfsError> {
-        let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        let size = lookup("IMAGE_SIZE").unwrap_or_else(|| DEFAULT_IMAGE_SIZE.to_owned());
-        let source = match lookup("IMAGE_DOWNLOAD_URL") {
-            None => None,
-            Some(url) => Some(ImageSource::parse(&url, lookup("IMAGE_STORE_DIR"))?),
-        };
-        let path =
-            |name: &str, default: &str| PathBuf::from(lookup(name).unwrap_or_else(|| default.to_owned()));
-        Ok(Self {
-            source,
-            size: ByteSize::from_disk_size(&size)?.as_bytes(),
-            target: path("IMAGE_PATH", DEFAULT_IMAGE_PATH),
-            fallback: path("LOCAL_DEV_IMAGE_PATH", DEFAULT_LOCAL_DEV_IMAGE_PATH),
-        })
-    }
-
     /// Puts the disk in place.
     ///
     /// # Errors
-    /// [`InitRootfsError::NoImage`], [`InitRootfsError::Store`], [`InitRootfsError::Prepare`]. A disk is
-    /// then either absent or what it was before.
+    /// See [`InitRootfsError`]. A disk is then either absent or what it was before.
     pub async fn run(&self, progress: Arc<dyn Progress>) -> Result<Prepared, InitRootfsError> {
-        let image = match &self.source {
-            // `prepare` keeps it, and looks at no image.
-            _ if self.target.exists() => Image::File(&self.fallback),
-            Some(ImageSource::File(path)) => Image::File(path),
-            Some(ImageSource::Stored { store, reference }) => {
-                Image::Held(Store::open(store)?.hold(reference)?)
-            }
-            None if self.fallback.exists() => Image::File(&self.fallback),
-            None => {
-                return Err(InitRootfsError::NoImage {
-                    target: self.target.clone(),
-                    fallback: self.fallback.clone(),
-                });
-            }
-        };
-        let prepared = match image {
-            Image::File(path) => prepare_file(path, &self.target, self.size, Cloning::Auto, progress).await?,
-            Image::Held(image) => prepare(&image, &self.target, self.size, Cloning::Auto, progress).await?,
-        };
-        let (disk, size, method) = (self.target.display(), prepared.size, prepared.method);
+        let prepared = self.prepare(progress).await?;
+        let disk = self.writable.as_ref().map_or(&self.target, |writable| &writable.path).display();
+        let (size, method) = (prepared.size, prepared.method);
         tracing::info!(%disk, size, ?method, "disk ready");
         Ok(prepared)
     }
-}
 
-enum Image<'a> {
-    File(&'a Path),
-    Held(HeldImage),
-}
-
-impl ImageSource {
-    fn parse(url: &str, store: Option<String>) -> Result<Self, InitRootfsError> {
-        if url.starts_with('/') {
-            return Ok(Self::File(url.into()));
+    async fn prepare(&self, progress: Arc<dyn Progress>) -> Result<Prepared, InitRootfsError> {
+        let image = self.image(&progress).await?;
+        let Some(writable) = &self.writable else {
+            return self.make_disk(&image, Some(self.size), progress).await;
+        };
+        let WritableDisk { path, size } = writable;
+        if let Image::Held(image) = &image {
+            return Ok(prepare_overlay(image, &self.target, path, *size, &self.seed, progress).await?);
         }
-        if let Some((scheme, rest)) = url.split_once("://") {
-            if !scheme.eq_ignore_ascii_case("file") {
-                return Err(InitRootfsError::Scheme { scheme: scheme.to_owned() });
+        self.make_disk(&image, None, Arc::clone(&progress)).await?;
+        Ok(prepare_writable(path, *size, &self.seed, progress).await?)
+    }
+
+    /// Which image it is, fetched if a store is to keep it.
+    async fn image(&self, progress: &Arc<dyn Progress>) -> Result<Image, InitRootfsError> {
+        if self.target.exists() {
+            return Ok(Image::InPlace);
+        }
+        let location = match &self.source {
+            Some(ImageSource::Stored { store, reference }) => {
+                return Ok(Image::Held(Store::open(store)?.hold(reference)?));
             }
-            // The host may be named, if it is this one (RFC 8089).
-            let path = rest.strip_prefix("localhost").unwrap_or(rest);
-            let decoded = path.starts_with('/').then(|| decode_percent(path)).flatten();
-            return decoded.map(Self::File).ok_or_else(|| InitRootfsError::FileUrl { url: url.to_owned() });
+            Some(ImageSource::Oci(reference)) => return self.pull(reference, progress).await,
+            Some(ImageSource::Location(location)) => location.clone(),
+            None if self.fallback.exists() => Location::File(self.fallback.clone()),
+            None => {
+                let (target, fallback) = (self.target.clone(), self.fallback.clone());
+                return Err(InitRootfsError::NoImage { target, fallback });
+            }
+        };
+        match &self.cache {
+            Some(cache) => {
+                let remote = RemoteImage { location: &location, sha256: self.sha256, name: None };
+                let (store, options) = (Store::open(cache)?, self.import.clone());
+                Ok(Image::Held(store.fetch(&self.fetcher()?, remote, options, Arc::clone(progress)).await?))
+            }
+            None => Ok(Image::At(location)),
         }
-        let store = store.ok_or_else(|| InitRootfsError::NoStore { reference: url.to_owned() })?;
-        Ok(Self::Stored { store: store.into(), reference: url.to_owned() })
+    }
+
+    /// Pulls an OCI image, into a store that goes afterwards where none is to keep it.
+    async fn pull(
+        &self,
+        reference: &ImageReference,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Image, InitRootfsError> {
+        let (options, progress) = (self.import.clone(), Arc::clone(progress));
+        if let Some(cache) = &self.cache {
+            return Ok(Image::Held(Store::open(cache)?.fetch_oci(reference, options, progress).await?));
+        }
+        let temporary = TemporaryStore::beside(&self.target)?;
+        let image = temporary.store().fetch_oci(reference, options, progress).await?;
+        Ok(Image::Temporary(image, temporary))
+    }
+
+    /// Makes the disk at `IMAGE_PATH`, of so many bytes or of as many as the image has.
+    async fn make_disk(
+        &self,
+        image: &Image,
+        size: Option<u64>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Prepared, InitRootfsError> {
+        let target = &self.target;
+        let location = match image {
+            // It is kept, whatever its size.
+            Image::InPlace => {
+                return Ok(prepare_file(target, target, self.size, Cloning::Auto, progress).await?);
+            }
+            Image::Held(image) | Image::Temporary(image, _) => {
+                let size = size.unwrap_or(image.record().size);
+                return Ok(prepare(image, target, size, Cloning::Auto, progress).await?);
+            }
+            Image::At(location) => location,
+        };
+        if let Location::File(path) = location
+            && self.sha256.is_none()
+            && let Some(as_it_is) = ext4_size(path)
+        {
+            // Cloned where it lies; nothing has to go through memory.
+            return Ok(prepare_file(path, target, size.unwrap_or(as_it_is), Cloning::Auto, progress).await?);
+        }
+        let expected = Expected { known: None, sha256: self.sha256 };
+        Ok(prepare_fetched(&self.fetcher()?, location, &expected, target, size, progress).await?)
+    }
+
+    fn fetcher(&self) -> Result<Fetcher, InitRootfsError> {
+        let fetcher = Fetcher::new(self.secrets.clone(), Policy::default());
+        Ok(fetcher.map_err(ReceiveError::from)?)
     }
 }
 
-/// Decodes `%20` and the like; `None` where the digits are wrong or stand for NUL.
-fn decode_percent(text: &str) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let value = u8::try_from(digit()? * 16 + digit()?).ok().filter(|value| *value != 0)?;
-        decoded.push(value);
-    }
-    Some(std::ffi::OsString::from_vec(decoded).into())
+/// The image that a session gets.
+enum Image {
+    /// The disk is there already.
+    InPlace,
+    /// In a store.
+    Held(HeldImage),
+    /// In a store that goes with this value.
+    Temporary(HeldImage, #[expect(dead_code, reason = "it is held, not read")] TemporaryStore),
+    /// To be fetched straight into its place.
+    At(Location),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)]) -> Result<InitRootfs, InitRootfsError> {
-        InitRootfs::from_env(|name| {
-            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn nothing_set_means_the_seeds_defaults() {
-        let expected = InitRootfs {
-            source: None,
-            size: 1 << 30,
-            target: "/srv/vm/kernels/image.ext4".into(),
-            fallback: "/app/image.ext4".into(),
-        };
-        assert_eq!(read(&[]).unwrap(), expected);
-        assert_eq!(read(&[("IMAGE_DOWNLOAD_URL", ""), ("IMAGE_SIZE", "")]).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_source_is_a_path_a_file_url_or_a_name() {
-        let source = |url: &str| {
-            read(&[("IMAGE_DOWNLOAD_URL", url), ("IMAGE_STORE_DIR", "/s")]).map(|init| init.source)
-        };
-        let file = |path: &str| Some(ImageSource::File(path.into()));
-        assert_eq!(source("/a b").unwrap(), file("/a b"));
-        assert_eq!(source("file:///a%20b").unwrap(), file("/a b"));
-        assert_eq!(source("FILE://localhost/a").unwrap(), file("/a"));
-        let stored = ImageSource::Stored { store: "/s".into(), reference: "vm".into() };
-        assert_eq!(source("vm").unwrap(), Some(stored));
-        for bad in ["file://server/share", "file:///a%0", "file:///a%00", "file://a"] {
-            assert!(matches!(source(bad), Err(InitRootfsError::FileUrl { .. })), "{bad} was taken");
-        }
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused_by_name() {
-        let error = read(&[("IMAGE_DOWNLOAD_URL", "s3://bucket/key")]).unwrap_err().to_string();
-        assert!(error.contains("`s3://` is not supported") && error.contains("`file://`"), "{error}");
-        let error = read(&[("IMAGE_DOWNLOAD_URL", "vm")]).unwrap_err().to_string();
-        assert!(error.contains("IMAGE_STORE_DIR"), "{error}");
-        assert!(read(&[("IMAGE_SIZE", "big")]).unwrap_err().to_string().starts_with("IMAGE_SIZE: "));
-    }
-
-    #[test]
-    fn sizes_are_powers_of_1024() {
-        assert_eq!(read(&[("IMAGE_SIZE", "1536M")]).unwrap().size, 1536 << 20);
-    }
+/// Bytes of the ext4 file system in a file.
+fn ext4_size(path: &Path) -> Option<u64> {
+    let file = std::fs::File::open(path).ok()?;
+    Superblock::read(&file).ok()?.map(|superblock| superblock.size())
 }

@@ -7,6 +7,7 @@
 //!   ext4 file ┐
 //!   folder    ├─ import ─→ store: blobs/sha256/DIGEST.ext4 ─→ disk: clone, check, grow ─→ a session's disk
 //!   tar       ┤            images/NAME.json
+//!   URL       ┤ fetched while it is decompressed, checked and written
 //!   image.toml ┘ build
 //! ```
 //!
@@ -26,11 +27,13 @@ pub mod import;
 pub mod init_rootfs;
 mod inspect;
 mod progress;
+mod receive;
 mod space;
 pub mod store;
 mod superblock;
 
 pub use e2fsprogs::FsckFailure;
 pub use progress::{NoProgress, Progress, Stage, Unit, Update};
+pub use receive::ReceiveError;
 pub use space::NoSpace;
 pub use store::{ImageRecord, Store};

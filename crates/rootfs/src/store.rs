@@ -5,6 +5,7 @@
 //!   images/NAME.json            one ImageRecord a name
 //!   blobs/sha256/DIGEST.ext4    the images themselves, read-only; several names may share one
 //!   leases/DIGEST/              who lies over an image from another file system, see `attach`
+//!   sources/                    where images were fetched from, see `sources`
 //!   tmp/                        a locked folder for each import under way, see `workspace`
 //! ```
 //!
@@ -20,9 +21,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::disk::folder_of;
+
 mod attach;
 mod name;
 mod record;
+pub(crate) mod sources;
 mod workspace;
 
 pub use name::{BadName, ImageName};
@@ -141,7 +145,8 @@ impl Store {
     /// [`StoreError::Io`] where the folder cannot be made or read; [`StoreError::BadRecord`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let store = Self { folder: folder.to_owned() };
-        for part in [store.folder.clone(), store.images(), store.blobs(), store.temporary()] {
+        for part in [store.folder.clone(), store.images(), store.blobs(), store.sources(), store.temporary()]
+        {
             DirBuilder::new().recursive(true).mode(0o700).create(&part).map_err(io_error("make", &part))?;
         }
         fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("protect", folder))?;
@@ -260,6 +265,11 @@ impl Store {
     }
 
     fn write_record(&self, path: &Path, record: &ImageRecord) -> Result<(), StoreError> {
+        self.replace(path, &record.to_json())
+    }
+
+    /// Writes a whole file in one step. The store's lock must be held.
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
         // The lock is held: nobody else writes this temporary name.
         let temporary = path.with_extension("json.partial");
         let mut file = OpenOptions::new()
@@ -269,11 +279,9 @@ impl Store {
             .mode(0o600)
             .open(&temporary)
             .map_err(io_error("write", &temporary))?;
-        file.write_all(&record.to_json())
-            .and_then(|()| file.sync_all())
-            .map_err(io_error("write", &temporary))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(io_error("write", &temporary))?;
         fs::rename(&temporary, path).map_err(io_error("write", path))?;
-        sync_folder(&self.images())
+        sync_folder(folder_of(path))
     }
 
     /// The store's lock must be held.
@@ -341,6 +349,10 @@ impl Store {
 
     fn blobs(&self) -> PathBuf {
         self.folder.join("blobs/sha256")
+    }
+
+    fn sources(&self) -> PathBuf {
+        self.folder.join("sources")
     }
 
     fn temporary(&self) -> PathBuf {

@@ -19,6 +19,7 @@ pub(crate) struct Superblock {
     pub(crate) block_size: u64,
     /// The volume's name, up to 16 bytes.
     pub(crate) label: String,
+    free_blocks: u64,
 }
 
 impl Superblock {
@@ -37,6 +38,17 @@ impl Superblock {
         self.block_count.saturating_mul(self.block_size)
     }
 
+    /// The superblock in the first bytes of a file; `None` where there is none, or too few bytes.
+    pub(crate) fn in_head(head: &[u8]) -> Option<Self> {
+        let start = usize::try_from(SUPERBLOCK_OFFSET).expect("it is 1024");
+        Self::parse(head.get(start..start + 1024)?.try_into().expect("the slice has 1024 bytes"))
+    }
+
+    /// Bytes that the file system uses: at most so many are not holes.
+    pub(crate) fn used(&self) -> u64 {
+        self.block_count.saturating_sub(self.free_blocks).saturating_mul(self.block_size)
+    }
+
     fn parse(bytes: &[u8; 1024]) -> Option<Self> {
         let u16_at = |offset: usize| u16::from_le_bytes([bytes[offset], bytes[offset + 1]]);
         let u32_at = |offset: usize| u32::from(u16_at(offset)) | u32::from(u16_at(offset + 2)) << 16;
@@ -45,9 +57,11 @@ impl Superblock {
         if u16_at(0x38) != MAGIC || log_block_size > 6 {
             return None;
         }
-        let high = if u32_at(0x60) & INCOMPAT_64BIT != 0 { u32_at(0x150) } else { 0 };
+        let has_high = u32_at(0x60) & INCOMPAT_64BIT != 0;
+        let high = |offset| if has_high { u64::from(u32_at(offset)) << 32 } else { 0 };
         Some(Self {
-            block_count: u64::from(high) << 32 | u64::from(u32_at(0x4)),
+            block_count: high(0x150) | u64::from(u32_at(0x4)),
+            free_blocks: high(0x158) | u64::from(u32_at(0xc)),
             block_size: 1024 << log_block_size,
             label: String::from_utf8_lossy(&bytes[0x78..0x88]).trim_end_matches('\0').to_owned(),
         })

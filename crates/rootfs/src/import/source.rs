@@ -9,7 +9,7 @@ use crate::superblock::Superblock;
 
 /// How a tar is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstandard,
@@ -51,10 +51,16 @@ pub(super) fn decompress<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read 
 
 /// What can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SourceKind {
+pub(crate) enum SourceKind {
     Ext4,
     Folder,
     Tar(Compression),
+}
+
+impl Compression {
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::None
+    }
 }
 
 impl SourceKind {
@@ -78,6 +84,14 @@ impl SourceKind {
             .map_err(|found| ImportError::NotAFileSystem { path: path.to_owned(), found })
     }
 
+    /// Tells by the first 2 KiB of a file; says what it is instead, where it cannot be imported.
+    pub(crate) fn of_head(head: &[u8]) -> Result<Self, &'static str> {
+        if Superblock::in_head(head).is_some() {
+            return Ok(Self::Ext4);
+        }
+        Self::by_first_bytes(&head[..head.len().min(512)])
+    }
+
     fn by_first_bytes(start: &[u8]) -> Result<Self, &'static str> {
         let compression = Compression::of(start);
         if compression != Compression::None {
@@ -88,6 +102,9 @@ impl SourceKind {
         }
         if start.is_empty() {
             return Err("is empty");
+        }
+        if start.trim_ascii_start().starts_with(b"<") {
+            return Err("is a web page, not an image: the URL may need a login, or be another one");
         }
         if start.starts_with(b"QFI\xfb") {
             return Err(

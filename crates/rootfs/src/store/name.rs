@@ -26,6 +26,25 @@ impl ImageName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A file's name without the endings that say what kind of file it is: `rootfs` of `rootfs.tar.zst`.
+    #[must_use]
+    pub fn stem(file_name: &str) -> &str {
+        let mut name = file_name;
+        for ending in [".zst", ".gz", ".xz", ".tar", ".tgz", ".ext4", ".img"] {
+            name = name.strip_suffix(ending).unwrap_or(name);
+        }
+        name
+    }
+
+    /// A name made of a file's and a version, whatever characters the file's has.
+    pub(crate) fn suggested(file_name: &str, version: &str) -> Self {
+        let clean = |each: &char| each.is_ascii_alphanumeric() || "._-".contains(*each);
+        let stem: String = Self::stem(file_name).chars().filter(clean).collect();
+        let stem = stem.trim_start_matches(['.', '_', '-']);
+        let stem = &stem[..stem.len().min(LONGEST - 1 - version.len())];
+        Self(if stem.is_empty() { format!("image-{version}") } else { format!("{stem}-{version}") })
+    }
 }
 
 impl FromStr for ImageName {
@@ -64,6 +83,17 @@ impl fmt::Display for ImageName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suggested_name_is_always_one() {
+        for (file, name) in
+            [("vm.ext4.zst", "vm-12"), ("../é", "image-12"), (".a b", "ab-12"), ("", "image-12")]
+        {
+            let suggested = ImageName::suggested(file, "12");
+            assert_eq!((suggested.as_str(), suggested.as_str().parse().as_ref()), (name, Ok(&suggested)));
+        }
+        assert_eq!(ImageName::suggested(&"x".repeat(99), "12").as_str().len(), LONGEST);
+    }
 
     #[test]
     fn names_that_could_be_a_path_an_option_or_a_hidden_file_are_refused() {

@@ -22,7 +22,8 @@ async fn the_disk_comes_from_itself_or_the_url_or_the_baked_in_image() {
             "LOCAL_DEV_IMAGE_PATH" => Some(text(fallback)),
             "IMAGE_STORE_DIR" => Some(text("store")),
             _ => None,
-        })?;
+        })
+        .unwrap();
         init.run(Arc::new(NoProgress)).await
     };
 
