@@ -102,11 +102,18 @@ pub(crate) enum Command {
 
 const INIT_ROOTFS: &str = "\
 Environment:
-  IMAGE_DOWNLOAD_URL    where the image comes from: a path, file://…, or a name in IMAGE_STORE_DIR
+  IMAGE_DOWNLOAD_URL    where the image comes from: http(s)://…, s3://…, gs://…, file://…, a path, oci://…,
+                        docker://…, or a name in IMAGE_STORE_DIR; ext4 or tar, plain or compressed by zstd, gzip or xz
+  IMAGE_SHA256          the SHA-256 of what is at that URL, compressed as it is there
+  IMAGE_CACHE_DIR       an image store that all sessions of this machine share: each image is fetched once
+  IMAGE_BEARER_TOKEN_FILE, IMAGE_HEADER_FILE
+                        a token, or lines `Name: value`, that the URL's server gets to see and no other
   IMAGE_STORE_DIR       the image store
   IMAGE_SIZE            the disk's size, 4G (default 1G)
   IMAGE_PATH            the disk (default /srv/vm/kernels/image.ext4)
-  LOCAL_DEV_IMAGE_PATH  the image where no other is named (default /app/image.ext4)";
+  LOCAL_DEV_IMAGE_PATH  the image where no other is named (default /app/image.ext4)
+  WRITABLE_DISK_PATH, WRITABLE_DISK_SIZE
+                        a disk to lay over the image, which then stays as it is (default none, 1G)";
 
 const NETWORK_SETUP: &str = "\
 Environment:
@@ -322,8 +329,8 @@ pub(crate) struct Doctor {
 pub(crate) enum Image {
     /// Make an image of an ext4 file, a folder, a tar (.tar, .tar.gz, .tar.xz, .tar.zst), or an OCI image
     Import {
-        /// The file or folder, or oci://HOST/NAME:TAG, docker://NAME:TAG, oci:FOLDER, oci-archive:FILE,
-        /// docker-archive:FILE
+        /// The file or folder, or http(s)://…, s3://…, gs://…, oci://HOST/NAME:TAG, docker://NAME:TAG, oci:FOLDER,
+        /// oci-archive:FILE, docker-archive:FILE
         source: OsString,
         /// The image's name [default: the file's or repository's, without endings]
         #[arg(long)]

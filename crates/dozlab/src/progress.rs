@@ -8,8 +8,10 @@ use dozlab_local::{Stage, Watcher};
 use dozlab_rootfs::{Progress, Unit, Update};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::bytes;
+
 /// How often a line is printed of a long step where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows everything that takes long.
 #[derive(Clone)]
@@ -100,8 +102,9 @@ impl Progress for Screen {
             if due && unit == Unit::Steps && done == 0 {
                 eprintln!("{stage} {message}");
             } else if due {
-                let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-                eprintln!("{stage}: {done}{of} {message}");
+                let shown = |count| if unit == Unit::Bytes { bytes(count) } else { count.to_string() };
+                let of = total.map(|total| format!(" of {}", shown(total))).unwrap_or_default();
+                eprintln!("{}", format!("{stage}: {}{of} {message}", shown(done)).trim_end());
             }
             if due {
                 counted.insert(stage, Instant::now());

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use dozlab_fetch::{Fetcher, Location, Policy, Secrets};
 use dozlab_oci::{ImageReference, ReferenceError};
 use dozlab_rootfs::build::{self, BuildOptions, Built, Definition, Published};
-use dozlab_rootfs::import::ImportOptions;
-use dozlab_rootfs::store::RemovedBlob;
+use dozlab_rootfs::import::{ImportOptions, RemoteImage};
+use dozlab_rootfs::store::{ImageName, RemovedBlob};
 use dozlab_rootfs::{ImageRecord, Store};
 
 use super::{Outcome, folders, until_interrupted, variable};
@@ -26,13 +27,16 @@ pub(super) async fn run(command: Image) -> Outcome {
                 options.pull.plain_http = plain_http;
                 let progress = Arc::new(screen.clone());
                 let record = match oci_reference(&source)? {
+                    None if is_url(&source) => {
+                        fetch(&store, &source.to_string_lossy(), name, options, progress).await
+                    }
                     Some(reference) => {
                         let name = name.unwrap_or_else(|| reference.short_name());
-                        store.import_oci(&name, &reference, options, progress).await
+                        Ok(store.import_oci(&name, &reference, options, progress).await?)
                     }
                     None => {
                         let name = name.unwrap_or_else(|| name_of(Path::new(&source)));
-                        store.import(&name, Path::new(&source), options, progress).await
+                        Ok(store.import(&name, Path::new(&source), options, progress).await?)
                     }
                 };
                 screen.clear();
@@ -75,15 +79,28 @@ fn oci_reference(source: &OsStr) -> Result<Option<ImageReference>, ReferenceErro
     source.to_str().filter(|text| ImageReference::is_one(text)).map(str::parse).transpose()
 }
 
+fn is_url(source: &OsStr) -> bool {
+    source.to_str().is_some_and(|text| text.contains("://"))
+}
+
+/// An image from a URL, with the secrets that `init-rootfs` would send.
+async fn fetch(
+    store: &Store,
+    url: &str,
+    name: Option<String>,
+    options: ImportOptions,
+    progress: Arc<Screen>,
+) -> Result<ImageRecord, Box<dyn std::error::Error>> {
+    let location = Location::parse(url)?;
+    let name = name.unwrap_or_else(|| ImageName::stem(&location.file_name()).to_owned());
+    let fetcher = Fetcher::new(Secrets::from_env(variable)?, Policy::default())?;
+    let remote = RemoteImage { location: &location, sha256: None, name: Some(&name) };
+    Ok(store.fetch(&fetcher, remote, options, progress).await?.record().clone())
+}
+
 /// A file's name without the endings that say what kind of file it is.
 fn name_of(source: &Path) -> String {
-    let mut name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for ending in [".zst", ".gz", ".xz", ".tar", ".tgz", ".ext4", ".img"] {
-        if let Some(shorter) = name.strip_suffix(ending) {
-            name = shorter.to_owned();
-        }
-    }
-    name
+    ImageName::stem(&source.file_name().unwrap_or_default().to_string_lossy()).to_owned()
 }
 
 fn show(record: &ImageRecord, format: Format) {
