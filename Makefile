@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs clean help
+.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ lint: ## format, clippy, licences, documentation
 deny: ## licences, bans and sources of what is linked in
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
+
+fuzz: packages ## run each fuzz target for FUZZ_SECONDS (60), two at a time (FUZZ="tar layers" chooses)
+	./scripts/fuzz $(FUZZ)
 
 bench: test-packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
 	$(CARGO) build --release --locked --bin dozlab
