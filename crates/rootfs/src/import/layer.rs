@@ -23,6 +23,7 @@ use super::staging::{Attributes, Kind, Staging};
 use super::tar::{Content, Counted, for_each_entry, refuse};
 use super::{Import, ImportError};
 use crate::cancel::CancelFlag;
+use crate::store::Digest;
 
 /// What begins the name of an entry that hides another.
 const WHITEOUT: &[u8] = b".wh.";
@@ -49,17 +50,17 @@ pub(super) fn apply_all(
 
 fn apply(layer: &Layer, mut blob: impl Read, staging: &mut Staging) -> Result<(), ImportError> {
     let bad_layer = |source| ImportError::BadLayer { digest: layer.descriptor.digest().to_string(), source };
-    let digits = {
+    let unpacked = {
         let plain = decompress(&mut blob).map_err(bad_layer)?;
         let mut hashed = Hashed { inner: plain, hasher: Sha256::new() };
         apply_tar(&mut hashed, staging, &bad_layer)?;
         // Behind the last entry there may be padding, which belongs to the digests.
         io::copy(&mut hashed, &mut io::sink()).map_err(bad_layer)?;
-        hashed.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        Digest::from_bytes(&hashed.hasher.finalize().into()).to_string()
     };
     io::copy(&mut blob, &mut io::sink()).map_err(bad_layer)?;
-    if format!("sha256:{digits}") != layer.diff_id.as_ref() {
-        let reason = format!("it unpacks to sha256:{digits}, and should to {}", layer.diff_id);
+    if unpacked != layer.diff_id.as_ref() {
+        let reason = format!("it unpacks to {unpacked}, and should to {}", layer.diff_id);
         return Err(bad_layer(io::Error::new(io::ErrorKind::InvalidData, reason)));
     }
     Ok(())
