@@ -113,7 +113,9 @@ Environment:
   IMAGE_PATH            the disk (default /srv/vm/kernels/image.ext4)
   LOCAL_DEV_IMAGE_PATH  the image where no other is named (default /app/image.ext4)
   WRITABLE_DISK_PATH, WRITABLE_DISK_SIZE
-                        a disk to lay over the image, which then stays as it is (default none, 1G)";
+                        a disk to lay over the image, which then stays as it is (default none, 1G)
+  SSH_AUTHORIZED_KEY, VM_HOSTNAME, SESSION_ID, USER_DATA
+                        what cloud-init finds on a WRITABLE_DISK_PATH that is made";
 
 const NETWORK_SETUP: &str = "\
 Environment:

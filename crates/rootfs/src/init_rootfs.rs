@@ -80,6 +80,9 @@ impl InitRootfs {
     async fn prepare(&self, progress: Arc<dyn Progress>) -> Result<Prepared, InitRootfsError> {
         let image = self.image(&progress).await?;
         let Some(writable) = &self.writable else {
+            if !self.seed.is_empty() {
+                tracing::warn!("cloud-init in the image gets no seed: that needs WRITABLE_DISK_PATH");
+            }
             return self.make_disk(&image, Some(self.size), progress).await;
         };
         let WritableDisk { path, size } = writable;
