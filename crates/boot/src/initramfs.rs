@@ -183,6 +183,7 @@ mod tests {
                 dns: vec![],
             },
             root_device: "/dev/vda".into(),
+            overlay_device: None,
             modules_device: None,
         }
     }

@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the guest needs at its start: the virtio transport, disk and network, and what tells it that the host wants it
-/// to power off.
-const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_blk", "virtio_net", "button", "evdev"];
+/// What the guest needs at its start: the virtio transport, disk and network, what tells it that the host wants it to
+/// power off, and what lays a session's disk over its image.
+const NEEDED: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_net", "button", "evdev", "overlay"];
 
 /// The files of the needed modules below `modules` (a `lib/modules/RELEASE` folder), each after those it depends on.
 /// A module that the kernel does not have as a file is built in, or not needed by that kernel.

@@ -130,7 +130,8 @@ Environment:
 
 const VM: &str = "\
 Environment:
-  ROOTFS_PATH           the disk that init-rootfs prepared
+  ROOTFS_PATH           the disk that init-rootfs prepared, or the image below WRITABLE_DISK_PATH
+  WRITABLE_DISK_PATH    the disk that is laid over ROOTFS_PATH, which is then only read
   KERNEL_PATH           a kernel that `dozlab kernel import` prepared (default /find/vmlinux.bin)
   GUEST_CONFIG          the guest's configuration, with the machine's host key
   CPU_COUNT, MEMORY     virtual CPUs (default 1), memory in MiB (default 1024)

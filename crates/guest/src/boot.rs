@@ -31,6 +31,7 @@ mod handover;
 mod identity;
 pub(crate) mod modules;
 mod network;
+pub(crate) mod overlay;
 mod root_disk;
 
 /// The port of the SSH server.
@@ -107,12 +108,11 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
     failures.iter().for_each(|failure| console.remark(&failure.to_string()));
     console.reached(GuestStage::Modules, &format!("{loaded} modules loaded"));
 
-    root_disk::wait_for(&config.root_device)?;
-    root_disk::mount(&config.root_device)?;
+    let root = mount_root(console, &config)?;
     let late_modules = LateModules::open();
     root_disk::switch()?;
     let failures = root_disk::mount_kernel_file_systems()?;
-    console.reached(GuestStage::Root, &format!("{} is the root", config.root_device));
+    console.reached(GuestStage::Root, &format!("{root} is the root"));
     failures.iter().for_each(|failure| console.remark(failure));
 
     if let Err(error) = rustix::system::sethostname(config.hostname.as_bytes()) {
@@ -158,6 +158,22 @@ fn start(console: &Console) -> Result<Infallible, BootError> {
     })
 }
 
+/// Mounts the new root. Returns what it is made of, for a person.
+fn mount_root(console: &Console, config: &GuestConfig) -> Result<String, BootError> {
+    let base = &config.root_device;
+    root_disk::wait_for(base)?;
+    let Some(overlay) = &config.overlay_device else {
+        root_disk::mount(base)?;
+        return Ok(base.clone());
+    };
+    root_disk::wait_for(overlay)?;
+    if let Err(error) = modules::load_overlay() {
+        console.remark(&error.to_string());
+    }
+    overlay::mount(base, overlay)?;
+    Ok(format!("{overlay} over {base}"))
+}
+
 fn mount_in_initramfs(kind: &'static str, target: &'static str) -> Result<(), BootError> {
     match rustix::mount::mount(kind, target, kind, MountFlags::empty(), None) {
         Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
@@ -199,6 +215,9 @@ fn listen() -> io::Result<TcpListener> {
 
 /// Makes the image this session's machine. Nothing here is worth a machine that does not start.
 fn finish_image(console: &Console, config: &GuestConfig, login: &Login) {
+    if config.overlay_device.is_some() {
+        overlay::give_own_folders().iter().for_each(|remark| console.remark(remark));
+    }
     identity::write(Path::new("/etc"), config).iter().for_each(|error| console.remark(&error.to_string()));
     if let Err(error) = authorized_keys::add(login, &config.authorized_key) {
         console.remark(&error.to_string());

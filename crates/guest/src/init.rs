@@ -9,6 +9,7 @@ use rustix::mount::MountFlags;
 use rustix::process::{Pid, WaitOptions};
 use rustix::system::RebootCommand;
 
+use crate::boot::overlay;
 use crate::console::Console;
 use crate::power::{self, Action};
 use crate::raw_signal::{self, Awaited, EVERY_PROCESS};
@@ -97,7 +98,9 @@ fn end(console: &Console, action: Action) -> ! {
     }
     rustix::fs::sync();
     // A file system that stays writable was synced, and its journal is replayed.
-    let _ = rustix::mount::mount_remount("/", MountFlags::RDONLY, "");
+    for writable in ["/", overlay::DISK] {
+        let _ = rustix::mount::mount_remount(writable, MountFlags::RDONLY, "");
+    }
     finish(console, action)
 }
 

@@ -43,6 +43,10 @@ pub struct GuestConfig {
     pub network: GuestNetwork,
     /// The block device that holds the root file system, for example `/dev/vda`.
     pub root_device: String,
+    /// A writable ext4 device with the folders `upper/` and `work/`, for example `/dev/vdb`. The root device is then only
+    /// read, and the root is the two, one laid over the other. Without it the root device itself is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_device: Option<String>,
     /// A read-only ext4 device with the kernel's modules, mounted on `/lib/modules/RELEASE`, for example `/dev/vdb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules_device: Option<String>,

@@ -24,7 +24,7 @@ use tokio::process::{ChildStdout, Command};
 
 use crate::command_line;
 use crate::hypervisor::{ControlError, Hypervisor, LaunchError, RunningVm, VmEnd};
-use crate::machine::{GUEST_MAC, Machine, NetworkBackend};
+use crate::machine::{Disk, GUEST_MAC, Machine, NetworkBackend};
 use crate::socket_folder::SocketFolder;
 
 /// The program's name on the `PATH`.
@@ -170,12 +170,10 @@ pub async fn configure(api: &Api, machine: &Machine) -> Result<(), ControlError>
         boot_args: &boot_args,
     };
     api.put("/boot-source", &source).await?;
-    let drives = [("rootfs", &machine.disk, false), ("modules", &machine.modules_disk, true)];
-    for (drive_id, path, is_read_only) in drives {
-        let Some(path) = path else { continue };
+    for Disk { name, path, is_read_only } in machine.disks() {
         let path_on_host = &path.to_string_lossy();
-        let drive = Drive { drive_id, path_on_host, is_root_device: false, is_read_only };
-        api.put(&format!("/drives/{drive_id}"), &drive).await?;
+        let drive = Drive { drive_id: name, path_on_host, is_root_device: false, is_read_only };
+        api.put(&format!("/drives/{name}"), &drive).await?;
     }
     let config = MachineConfig { vcpu_count: machine.vcpus, mem_size_mib: machine.memory_mib, smt: false };
     api.put("/machine-config", &config).await?;

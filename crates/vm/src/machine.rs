@@ -1,7 +1,7 @@
 //! The machine to run: what every back end must be told.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One microVM, described independently of who runs it.
 #[derive(Clone, Debug)]
@@ -10,9 +10,11 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The session's initramfs.
     pub initramfs: PathBuf,
-    /// The session's disk, `/dev/vda` in the guest, read-write. A probe boots without.
+    /// The session's disk, or the image that it lies over: the guest's first block device. A probe boots without.
     pub disk: Option<PathBuf>,
-    /// The kernel's modules, `/dev/vdb` in the guest, read-only.
+    /// What is written instead of `disk`, which is then read-only: the guest's second block device.
+    pub writable_disk: Option<PathBuf>,
+    /// The kernel's modules, read-only: the guest's last block device.
     pub modules_disk: Option<PathBuf>,
     /// Number of virtual CPUs, 1 to 32.
     pub vcpus: u8,
@@ -47,6 +49,31 @@ pub enum NetworkBackend {
         /// Its name.
         name: String,
     },
+}
+
+/// A disk of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Disk<'a> {
+    /// Its name for the hypervisor.
+    pub(crate) name: &'static str,
+    /// Its file.
+    pub(crate) path: &'a Path,
+    /// Whether the guest may only read it.
+    pub(crate) is_read_only: bool,
+}
+
+impl Machine {
+    /// The disks in the order in which the guest names them: `/dev/vda` first.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = Disk<'_>> {
+        let disks = [
+            ("rootfs", &self.disk, self.writable_disk.is_some()),
+            ("overlay", &self.writable_disk, false),
+            ("modules", &self.modules_disk, true),
+        ];
+        disks.into_iter().filter_map(|(name, path, is_read_only)| {
+            Some(Disk { name, path: path.as_deref()?, is_read_only })
+        })
+    }
 }
 
 impl NetworkBackend {

@@ -268,6 +268,7 @@ impl<'a> Prober<'a> {
             kernel: self.kernel.vmlinux(),
             initramfs,
             disk: None,
+            writable_disk: None,
             modules_disk: None,
             vcpus: 1,
             memory_mib: 256,

@@ -28,8 +28,11 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(15);
 /// Everything that `dozlab vm` is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `ROOTFS_PATH`: the session's disk. Required.
+    /// `ROOTFS_PATH`: the session's disk, or the image that it lies over. Required.
     pub disk: PathBuf,
+    /// `WRITABLE_DISK_PATH`: the session's disk where that lies over the image at `ROOTFS_PATH`, which is then only
+    /// read. Default: none.
+    pub writable_disk: Option<PathBuf>,
     /// `KERNEL_PATH`: the `vmlinux` in a folder that `dozlab kernel import` prepared; `/find/vmlinux.bin`.
     pub kernel: PathBuf,
     /// `GUEST_CONFIG`: the guest's configuration, JSON. Required; holds the VM's host key.
@@ -113,6 +116,7 @@ impl Settings {
             .map(|value| ByteSize::from_memory(&value).map_err(|error| invalid("MEMORY", &value, &error)));
         Ok(Self {
             disk: required("ROOTFS_PATH", "it should name the disk that init-rootfs prepared")?,
+            writable_disk: variable("WRITABLE_DISK_PATH").map(PathBuf::from),
             kernel: variable("KERNEL_PATH").unwrap_or_else(|| "/find/vmlinux.bin".into()).into(),
             guest_config: required("GUEST_CONFIG", "it should name the guest's configuration")?,
             vcpus: parsed("CPU_COUNT", variable("CPU_COUNT"))?.unwrap_or(Vcpus::ONE),
@@ -147,13 +151,16 @@ impl Settings {
     pub fn prepare(&self, kernel: &Kernel) -> Result<Machine, SettingsError> {
         let run = |error: std::io::Error| file("RUN_DIR", &self.run_folder, &error);
         std::fs::create_dir_all(&self.run_folder).map_err(run)?;
-        if !self.disk.is_file() {
-            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(file("ROOTFS_PATH", &self.disk, &error));
+        let disks = [("ROOTFS_PATH", Some(&self.disk)), ("WRITABLE_DISK_PATH", self.writable_disk.as_ref())];
+        for (variable, path) in disks {
+            if let Some(path) = path.filter(|path| !path.is_file()) {
+                let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(file(variable, path, &error));
+            }
         }
         let text = std::fs::read(&self.guest_config)
             .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
-        let config: GuestConfig = serde_json::from_slice(&text)
+        let mut config: GuestConfig = serde_json::from_slice(&text)
             .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
         let network = match self.ssh_forward {
             None => NetworkBackend::Tap { name: self.tap.clone() },
@@ -164,6 +171,12 @@ impl Settings {
                 NetworkBackend::User { gateway, resolver, vm, ssh_forward }
             }
         };
+        let modules_disk = kernel.modules_disk().filter(|_| config.modules_device.is_some());
+        // Who attaches the disks knows what they are called in the guest.
+        let mut devices = ["/dev/vda", "/dev/vdb", "/dev/vdc"].into_iter().map(str::to_owned);
+        config.root_device = devices.next().expect("there are three");
+        config.overlay_device = self.writable_disk.as_ref().and_then(|_| devices.next());
+        config.modules_device = modules_disk.as_ref().and_then(|_| devices.next());
         let initramfs = self.run_folder.join("initramfs");
         write_initramfs(kernel, &config, &initramfs)?;
         let memory_mib = u32::try_from(self.memory.as_mib()).unwrap_or(u32::MAX);
@@ -171,7 +184,8 @@ impl Settings {
             kernel: self.kernel.clone(),
             initramfs,
             disk: Some(self.disk.clone()),
-            modules_disk: kernel.modules_disk().filter(|_| config.modules_device.is_some()),
+            writable_disk: self.writable_disk.clone(),
+            modules_disk,
             vcpus: self.vcpus.get(),
             memory_mib,
             network,

@@ -49,6 +49,7 @@ fn machine() -> Machine {
         kernel: "/kernels/vmlinux".into(),
         initramfs: "/run/s/initramfs".into(),
         disk: Some("/disks/s.ext4".into()),
+        writable_disk: None,
         modules_disk: Some("/kernels/modules.ext4".into()),
         vcpus: 2,
         memory_mib: 1024,

@@ -112,6 +112,7 @@ mod tests {
                 dns: vec![[1, 1, 1, 1].into(), [8, 8, 8, 8].into()],
             },
             root_device: "/dev/vda".into(),
+            overlay_device: None,
             modules_device: None,
         }
     }

@@ -12,6 +12,8 @@ const FOLDER: &str = "/dozlab/modules";
 /// Modules that are loaded when the SSH server listens, in this order, whether or not `order` names them:
 /// they make the power button work, and nobody presses it before.
 const LATE: [&str; 2] = ["button.ko", "evdev.ko"];
+/// The module that is loaded only where the root is an overlay.
+const OVERLAY: &str = "overlay.ko";
 
 /// A module, or the list of modules, cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +39,11 @@ pub(crate) fn release() -> String {
 }
 
 /// The files named by the text of `order`. Empty lines and comments are passed over, and so is what is loaded
-/// late.
+/// late, or only on demand.
 fn parse_order(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|name| {
-        !name.is_empty() && !name.starts_with('#') && !name.contains('/') && !LATE.contains(name)
+        let later = LATE.contains(name) || *name == OVERLAY;
+        !name.is_empty() && !name.starts_with('#') && !name.contains('/') && !later
     })
 }
 
@@ -62,6 +65,14 @@ pub(crate) fn load_ordered() -> (usize, Vec<ModuleError>) {
         }
     }
     (loaded, failures)
+}
+
+/// Loads the module for overlays, where the kernel does not have it built in.
+pub(crate) fn load_overlay() -> Result<(), ModuleError> {
+    if !Path::new(FOLDER).join(OVERLAY).exists() {
+        return Ok(());
+    }
+    load(OVERLAY, &open(OVERLAY)?)
 }
 
 fn open(name: &str) -> Result<File, ModuleError> {
@@ -106,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_order_is_kept_and_late_modules_are_left_out() {
-        let order = "virtio.ko\n\n# the disk\n virtio_blk.ko \nbutton.ko\n../evil.ko\nvirtio_net.ko";
+        let order =
+            "virtio.ko\n\n# the disk\n virtio_blk.ko \nbutton.ko\noverlay.ko\n../evil.ko\nvirtio_net.ko";
         let names: Vec<&str> = parse_order(order).collect();
         assert_eq!(names, ["virtio.ko", "virtio_blk.ko", "virtio_net.ko"]);
     }

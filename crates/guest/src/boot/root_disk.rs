@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 /// How long the disk may take to appear after its drivers are loaded. It is there at once, even on an
@@ -15,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(2);
 /// Where the initramfs holds the place for the root.
-const NEW_ROOT: &str = "/newroot";
+pub(super) const NEW_ROOT: &str = "/newroot";
 
 /// The root file system cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,8 @@ pub(crate) enum RootDiskError {
          {kernel} does not know: {source}"
     )]
     Refused { device: String, kernel: String, source: io::Error },
+    #[error("cannot lay {overlay} over {base}: {what}: {source}")]
+    Overlay { base: String, overlay: String, what: &'static str, source: io::Error },
     #[error("cannot make the disk the root: {0}")]
     Switch(#[source] io::Error),
 }
@@ -53,11 +56,21 @@ pub(crate) fn wait_for(device: &str) -> Result<(), RootDiskError> {
     }
 }
 
-/// Mounts the device's file system, writable.
+/// Mounts the device's file system as the new root, writable.
 pub(crate) fn mount(device: &str) -> Result<(), RootDiskError> {
-    let Err(error) = rustix::mount::mount(device, NEW_ROOT, c"ext4", MountFlags::empty(), None) else {
-        return Ok(());
+    mount_ext4(device, NEW_ROOT, MountFlags::empty())
+}
+
+/// Mounts the device's file system.
+pub(super) fn mount_ext4(device: &str, target: &str, flags: MountFlags) -> Result<(), RootDiskError> {
+    let mount = |options| rustix::mount::mount(device, target, c"ext4", flags, options);
+    let mounted = match mount(None) {
+        // A read-only device whose journal is not empty: what is in it cannot be written back, and is not needed,
+        // for images are checked before they are used.
+        Err(Errno::ROFS) if flags.contains(MountFlags::RDONLY) => mount(Some(c"noload")),
+        other => other,
     };
+    let Err(error) = mounted else { return Ok(()) };
     let device = device.to_owned();
     match File::open(&device).map(|disk| content_of(&disk)) {
         Ok(Some(EXT4)) | Err(_) => {

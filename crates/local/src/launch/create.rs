@@ -138,6 +138,7 @@ fn write_guest_config(
             dns,
         },
         root_device: "/dev/vda".into(),
+        overlay_device: None,
         modules_device: kernel.modules_disk().map(|_| "/dev/vdb".into()),
     };
     let text = serde_json::to_string(&config).expect("a guest's configuration has only strings and numbers");

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::machine::{GUEST_MAC, Machine, NetworkBackend};
+use crate::machine::{Disk, GUEST_MAC, Machine, NetworkBackend};
 use crate::probe::Accelerator;
 
 /// The control socket's name in the run folder.
@@ -54,15 +54,10 @@ pub(super) fn arguments(machine: &Machine, accelerator: Accelerator, command_lin
     add("-kernel", machine.kernel.clone().into());
     add("-initrd", machine.initramfs.clone().into());
     add("-append", command_line.into());
-    if let Some(disk) = &machine.disk {
-        // The image is the session's own, so its writes need not survive this machine's power failure in
-        // order.
-        add("-drive", option("id=disk,if=none,format=raw,discard=unmap,cache=writeback,file=", disk));
-        add("-device", "virtio-blk-device,drive=disk".into());
-    }
-    if let Some(disk) = &machine.modules_disk {
-        add("-drive", option("id=modules,if=none,format=raw,readonly=on,file=", disk));
-        add("-device", "virtio-blk-device,drive=modules".into());
+    for Disk { name, path, is_read_only } in machine.disks() {
+        let mode = if is_read_only { "readonly=on" } else { "discard=unmap,cache=writeback" };
+        add("-drive", option(&format!("id={name},if=none,format=raw,{mode},file="), path));
+        add("-device", format!("virtio-blk-device,drive={name}").into());
     }
     add("-object", "rng-random,id=rng,filename=/dev/urandom".into());
     add("-device", "virtio-rng-device,rng=rng".into());
@@ -126,6 +121,7 @@ mod tests {
             kernel: "/k/vmlinux".into(),
             initramfs: "/run/initramfs".into(),
             disk: Some("/disks/a,b.ext4".into()),
+            writable_disk: None,
             modules_disk: None,
             vcpus: 2,
             memory_mib: 1024,
@@ -145,6 +141,24 @@ mod tests {
         let line = joined(&machine(NetworkBackend::None), Accelerator::Kvm);
         assert!(line.contains("file=/disks/a,,b.ext4 "), "{line}");
         assert!(line.contains("-accel kvm -cpu host"));
+    }
+
+    #[test]
+    fn an_image_below_a_writable_disk_is_only_read() {
+        let mut machine = machine(NetworkBackend::None);
+        machine.writable_disk = Some("/disks/b.ext4".into());
+        machine.modules_disk = Some("/k/modules.ext4".into());
+        let line = joined(&machine, Accelerator::Tcg);
+        let drives: Vec<&str> =
+            line.split("-drive ").skip(1).filter_map(|drive| drive.split(' ').next()).collect();
+        assert_eq!(
+            drives,
+            [
+                "id=rootfs,if=none,format=raw,readonly=on,file=/disks/a,,b.ext4",
+                "id=overlay,if=none,format=raw,discard=unmap,cache=writeback,file=/disks/b.ext4",
+                "id=modules,if=none,format=raw,readonly=on,file=/k/modules.ext4",
+            ]
+        );
     }
 
     #[test]

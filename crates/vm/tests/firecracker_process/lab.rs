@@ -34,6 +34,7 @@ impl Lab {
             kernel: path("kernel"),
             initramfs: path("initramfs"),
             disk: Some(path("disk")),
+            writable_disk: None,
             modules_disk: None,
             vcpus: 1,
             memory_mib: 128,

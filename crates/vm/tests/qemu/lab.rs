@@ -148,6 +148,7 @@ fn guest_config() -> GuestConfig {
             dns: vec![Ipv4Addr::new(172, 16, 0, 3)],
         },
         root_device: "/dev/vda".into(),
+        overlay_device: None,
         modules_device: None,
     }
 }
