@@ -95,16 +95,14 @@ fn add_base<W: Write>(archive: &mut Archive<W>, kernel: &Kernel) -> io::Result<(
     Ok(())
 }
 
-/// The base archive's name carries the guest program's checksum: a newer program of ours does not boot an older guest.
+/// The base archive's name carries the checksum of the guest program and of the list of modules: a newer program of ours
+/// does not boot an older guest, and a kernel whose modules were added to is not booted without them.
 fn base_path(kernel: &Kernel) -> PathBuf {
-    kernel.folder.join(format!("initramfs-{}", guest_checksum()))
-}
-
-/// A short name for the embedded guest program: the start of its SHA-256.
-fn guest_checksum() -> String {
     use sha2::Digest;
-    let digest = sha2::Sha256::digest(GUEST_PROGRAM);
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let mut digest = sha2::Sha256::new_with_prefix(GUEST_PROGRAM);
+    digest.update(fs::read(kernel.early_modules().join("order")).unwrap_or_default());
+    let checksum: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    kernel.folder.join(format!("initramfs-{checksum}"))
 }
 
 fn base(kernel: &Kernel) -> Result<Vec<u8>, InitramfsError> {

@@ -21,6 +21,7 @@ mod import;
 mod initramfs;
 mod kernel;
 mod modules;
+mod overlay_module;
 mod store;
 
 pub use build::{BuildError, Built, Fragment, FragmentError, KernelBuilder, Unmet};

@@ -10,20 +10,31 @@ use std::path::{Path, PathBuf};
 
 /// What the guest needs at its start: the virtio transport, disk and network, what tells it that the host wants it to
 /// power off, and what lays a session's disk over its image.
-const NEEDED: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_net", "button", "evdev", "overlay"];
+const NEEDED: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_net", "button", "evdev", OVERLAY];
+/// The module for overlays.
+pub(crate) const OVERLAY: &str = "overlay";
 
 /// The files of the needed modules below `modules` (a `lib/modules/RELEASE` folder), each after those it depends on.
 /// A module that the kernel does not have as a file is built in, or not needed by that kernel.
 pub(crate) fn in_load_order(modules: &Path) -> io::Result<Vec<PathBuf>> {
     let text = fs::read_to_string(modules.join("modules.dep"))?;
-    let dependencies = Dependencies::parse(&text);
+    Ok(load_order_of(&text, &NEEDED).into_iter().map(|path| modules.join(path)).collect())
+}
+
+/// The paths of modules in the text of a `modules.dep`, each after those it depends on.
+pub(crate) fn load_order_of<'a>(modules_dep: &'a str, names: &[&str]) -> Vec<&'a str> {
+    let dependencies = Dependencies::parse(modules_dep);
     let mut order = Vec::new();
-    for name in NEEDED {
-        if let Some(path) = dependencies.find(name) {
-            dependencies.append(path, &mut order);
-        }
+    for path in names.iter().filter_map(|name| dependencies.find(name)) {
+        dependencies.append(path, &mut order);
     }
-    Ok(order.into_iter().map(|path| modules.join(path)).collect())
+    order
+}
+
+/// Whether the file is that of the module. Kernel modules are named with `_` and filed with `-` or `_`.
+pub(crate) fn is_called(path: &str, name: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_") == name
 }
 
 /// The lines of `modules.dep`: `kernel/a/b.ko: kernel/c/d.ko kernel/e/f.ko`.
@@ -35,13 +46,8 @@ impl<'a> Dependencies<'a> {
         Self(lines.map(|(path, needs)| (path, needs.split_ascii_whitespace().collect())).collect())
     }
 
-    /// Kernel modules are named with `_` and filed with `-` or `_`.
     fn find(&self, name: &str) -> Option<&'a str> {
-        let named = |path: &&str| {
-            let file = path.rsplit('/').next().unwrap_or(path);
-            file.split('.').next().unwrap_or(file).replace('-', "_") == name
-        };
-        self.0.keys().copied().find(named)
+        self.0.keys().copied().find(|path| is_called(path, name))
     }
 
     fn append(&self, path: &'a str, order: &mut Vec<&'a str>) {

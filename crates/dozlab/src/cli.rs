@@ -111,6 +111,7 @@ Environment:
   IMAGE_STORE_DIR       the image store
   IMAGE_SIZE            the disk's size, 4G (default 1G)
   IMAGE_PATH            the disk (default /srv/vm/kernels/image.ext4)
+  DISK_CLONING          how it comes from an image of a store: auto, reflink, copy
   LOCAL_DEV_IMAGE_PATH  the image where no other is named (default /app/image.ext4)
   WRITABLE_DISK_PATH, WRITABLE_DISK_SIZE
                         a disk to lay over the image, which then stays as it is (default none, 1G)
@@ -201,6 +202,9 @@ pub(crate) struct Up {
     /// The disk's size: 8G, 512M [default: 4G]
     #[arg(long, value_name = "SIZE", value_parser = disk)]
     pub(crate) disk: Option<ByteSize>,
+    /// How the disk comes from the image: auto, reflink, overlay, copy; auto is the first that this machine can do
+    #[arg(long, value_name = "MODE", env = "DOZLAB_DISK_MODE", default_value = "auto")]
+    pub(crate) disk_mode: DiskMode,
     /// The user to be in the machine [default: the image's]
     #[arg(long)]
     pub(crate) user: Option<LoginUser>,
@@ -254,8 +258,26 @@ fn memory(text: &str) -> Result<ByteSize, SizeError> {
     ByteSize::from_memory(text)
 }
 
+fn store_size(text: &str) -> Result<u64, SizeError> {
+    if text == "0" { Ok(0) } else { ByteSize::from_disk_size(text).map(ByteSize::as_bytes) }
+}
+
 fn disk(text: &str) -> Result<ByteSize, SizeError> {
     ByteSize::from_disk_size(text)
+}
+
+/// How the lab's disk comes from its image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiskMode {
+    /// The first of the others that this machine can do
+    #[default]
+    Auto,
+    /// A clone that shares its blocks with the image
+    Reflink,
+    /// The image, read-only, under a disk that holds what the lab writes
+    Overlay,
+    /// A copy of the image
+    Copy,
 }
 
 /// How the lab's network is made.
@@ -363,6 +385,30 @@ pub(crate) enum Image {
     },
     /// List the images
     Ls(Output),
+    /// Show what is known of an image, and who uses it
+    Inspect {
+        /// Its name, or the beginning of its digest
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Read images again and compare them with their digests
+    ///
+    /// Exits with 1 if one is damaged.
+    Verify {
+        /// Their names [default: all]
+        names: Vec<String>,
+    },
+    /// Remove images that were not used for longest, until the store is small enough
+    ///
+    /// An image that a lab uses stays, and so does what somebody is reading.
+    Prune {
+        /// How much the store may take: 20G, 0
+        #[arg(long, value_name = "SIZE", value_parser = store_size)]
+        keep: u64,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Remove an image
     Rm {
         /// Its name

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::editor::find_editor;
 use crate::folders::Folders;
-use crate::launch::find_kernel;
+use crate::launch::{find_kernel, on_this_machine};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +83,7 @@ pub async fn examine(
     checks.push(tools("disk tools", &DISK_TOOLS, Check::bad));
     checks.extend(hypervisors(folders, kernel, fresh, progress).await);
     checks.push(images(folders));
+    checks.push(session_disks(folders));
     checks.push(tools("image building", &[MMDEBSTRAP], Check::warning));
     checks.push(editor(folders));
     checks.push(tools("ssh", &[SSH], Check::warning));
@@ -219,6 +220,14 @@ fn images(folders: &Folders) -> Check {
             images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", "),
         ),
         Err(error) => Check::bad("images", error.to_string(), "repair or remove the image store"),
+    }
+}
+
+fn session_disks(folders: &Folders) -> Check {
+    let subject = "session disks";
+    match on_this_machine(folders) {
+        Ok(suited) => Check::good(subject, format!("{}: {}", suited.strategy, suited.reason)),
+        Err(error) => Check::bad(subject, error.to_string(), "repair the folder, or set DOZLAB_DATA_DIR"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! the one that a stopped session left.
 
 mod create;
+mod disk_choice;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dozlab_boot::{Kernel, KernelError, KernelStore};
 use dozlab_network::namespace::NamespaceError;
 use dozlab_rootfs::build::{self, BuildError, BuildOptions, Definition};
+use dozlab_rootfs::disk::Strategy;
 use dozlab_rootfs::store::{ImageRecord, StoreError};
 use dozlab_rootfs::{Progress, Store};
 use dozlab_session::defaults;
@@ -30,6 +32,7 @@ use crate::record::{SessionRecord, Stage};
 use crate::session_folder::{SessionFolder, SessionFolderError};
 
 pub use create::create;
+pub(crate) use disk_choice::on_this_machine;
 
 /// The image that is built where it is not there.
 const BUILT_IMAGE: &str = "vm";
@@ -50,6 +53,8 @@ pub enum Network {
 pub struct Options {
     /// The session's own numbers.
     pub request: PlanRequest,
+    /// How the disk comes from the image; what suits this machine where there is none.
+    pub disk: Option<Strategy>,
     /// How the network is made.
     pub network: Network,
     /// Which kernel it boots: a release, or the newest of a kind; the store's own choice where there is none.
@@ -134,6 +139,15 @@ pub enum LaunchError {
         /// The smallest size that will do.
         least: String,
     },
+    /// The kernel cannot do what an overlay needs.
+    #[error(
+        "the kernel {release} has no module for overlays: leave `--disk-mode overlay` out, or bring another kernel by \
+         `dozlab kernel import`"
+    )]
+    NoOverlay {
+        /// The kernel.
+        release: String,
+    },
     /// No hypervisor can be used.
     #[error("{0}\n`dozlab doctor` says more")]
     Hypervisor(#[from] ProbeError),
@@ -160,6 +174,7 @@ pub struct Prepared {
     request: PlanRequest,
     kernel: Kernel,
     image: Origin,
+    disk: Strategy,
     hypervisor: HypervisorKind,
     /// `None` for a session without an editor.
     editor: Option<EditorFinding>,
@@ -214,6 +229,7 @@ pub async fn prepare(
     let earlier = earlier(folders, &request)?;
     if let Some(earlier) = &earlier {
         take_up(earlier, &mut request)?;
+        keep_disk(folders, earlier, options.disk)?;
     }
 
     let clock = Clock::start(Stage::Kernel, watcher);
@@ -229,22 +245,23 @@ pub async fn prepare(
     let clock = Clock::start(Stage::Image, watcher);
     let name =
         request.image.get_or_insert_with(|| BUILT_IMAGE.parse().expect("the name is an image reference"));
-    let (image, detail) = match earlier.filter(has_disk(folders)) {
+    let (image, disk, detail) = match earlier.filter(has_disk(folders)) {
         // The disk is there; the image may have been removed since.
         Some(earlier) => {
             let detail = format!("{name}: the disk of last time");
-            (Origin { digest: earlier.image_digest, user: earlier.user }, detail)
+            (Origin { digest: earlier.image_digest, user: earlier.user }, earlier.disk, detail)
         }
         None => {
             let image = find_image(folders, name.as_str(), watcher).await?;
             check_disk(request.disk.unwrap_or(defaults::DISK_SIZE), &image)?;
             let system = image.os_name.clone().unwrap_or_else(|| image.source.clone());
             let detail = format!("{}: {system}", image.name);
-            (Origin { digest: image.digest.to_string(), user: image.user }, detail)
+            let disk = disk_choice::choose(options.disk, &kernel, folders).await?;
+            (Origin { digest: image.digest.to_string(), user: image.user }, disk, detail)
         }
     };
     clock.stop(&detail, &mut stages, watcher);
-    Ok(Prepared { request, kernel, image, hypervisor, editor, stages })
+    Ok(Prepared { request, kernel, image, disk, hypervisor, editor, stages })
 }
 
 /// The kernel that was asked for, else the store's choice; where there is none at all, Debian's is imported.
@@ -273,7 +290,7 @@ fn earlier(folders: &Folders, request: &PlanRequest) -> Result<Option<SessionRec
 }
 
 fn has_disk(folders: &Folders) -> impl Fn(&SessionRecord) -> bool + '_ {
-    |record| SessionFolder::new(folders.sessions().join(record.name())).disk().exists()
+    |record| SessionFolder::new(folders.sessions().join(record.name())).has_disk()
 }
 
 /// Starts a stopped session as it was: what is not asked for now is as it was then, and what its disk decides cannot be
@@ -302,6 +319,22 @@ fn take_up(earlier: &SessionRecord, request: &mut PlanRequest) -> Result<(), Lau
         request.login_user.clone_from(&plan.login_user);
     }
     Ok(())
+}
+
+/// A disk that is there is what it is.
+fn keep_disk(folders: &Folders, earlier: &SessionRecord, asked: Option<Strategy>) -> Result<(), LaunchError> {
+    let is_overlay = |strategy| strategy == Strategy::Overlay;
+    match asked {
+        Some(asked) if is_overlay(asked) != is_overlay(earlier.disk) && has_disk(folders)(earlier) => {
+            Err(LaunchError::Different {
+                name: earlier.name().to_owned(),
+                what: "a disk made by",
+                has: earlier.disk.to_string(),
+                asked: asked.to_string(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn find_image(

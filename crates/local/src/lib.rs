@@ -26,6 +26,7 @@ mod sessions;
 mod supervisor;
 
 pub use component::{COMPONENTS, Component};
+pub use dozlab_rootfs::disk::Strategy as DiskStrategy;
 pub use editor::{EditorChoice, EditorError, EditorProgram, find_editor, install_editor};
 pub use folders::{Folders, FoldersError};
 pub use keys::KeyError;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 
 use dozlab_process::Identity;
+use dozlab_rootfs::disk::Strategy;
 use dozlab_session::plan::Plan;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,9 @@ pub struct SessionRecord {
     pub user: String,
     /// The digest of the image its disk came from.
     pub image_digest: String,
+    /// How its disk came from that image.
+    #[serde(default = "one_file")]
+    pub disk: Strategy,
     /// How its network is made.
     pub network: Network,
     /// Where it is in its life.
@@ -131,6 +135,11 @@ pub struct SessionRecord {
     pub hypervisor: String,
     /// What it runs with.
     pub means: Means,
+}
+
+/// What earlier versions made.
+fn one_file() -> Strategy {
+    Strategy::Copy
 }
 
 impl SessionRecord {

@@ -154,10 +154,26 @@ impl SessionFolder {
         self.path.join("guest-config.json")
     }
 
-    /// The session's disk.
+    /// The session's disk where that is one file.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
         self.path.join("rootfs.ext4")
+    }
+
+    /// The session's disk where that lies over the image.
+    #[must_use]
+    pub fn overlay_disk(&self) -> PathBuf {
+        self.path.join("overlay.ext4")
+    }
+
+    /// The image that it lies over: a link that keeps the image for as long as the session is there.
+    pub(crate) fn base(&self) -> PathBuf {
+        self.path.join("base.ext4")
+    }
+
+    /// Whether the session has a disk of its own already.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.disk().exists() || self.overlay_disk().exists()
     }
 
     pub(crate) fn network_config(&self) -> PathBuf {

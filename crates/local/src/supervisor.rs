@@ -320,7 +320,8 @@ impl<'a> Supervisor<'a> {
     async fn prepare_disk(&mut self) -> Result<(), SuperviseError> {
         let clock = Clock::start(Stage::Disk, self.watcher);
         self.run_to_end(Component::InitRootfs).await?;
-        clock.stop(&self.record.plan.disk.to_string(), &mut self.record.stages, self.watcher);
+        let detail = format!("{}, {}", self.record.plan.disk, self.record.disk);
+        clock.stop(&detail, &mut self.record.stages, self.watcher);
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 //! rootfs import STORE NAME SOURCE
 //! rootfs build STORE DEFINITION
 //! rootfs prepare IMAGE DISK BYTES
+//! rootfs session STORE NAME DISK BYTES
+//! rootfs overlay STORE NAME BASE DISK BYTES
 //! rootfs init              with the variables of `dozlab init-rootfs`; prints the memory that it took at most
 //! ```
 //!
@@ -95,9 +97,22 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
             Ok(format!("{prepared:#?}\n{peak}"))
         }
-        _ => {
-            Err("usage: rootfs import STORE NAME SOURCE | build STORE DEFINITION | prepare IMAGE DISK BYTES | init"
-                .into())
+        ["session", store, name, target, size] => {
+            let image = Store::open(Path::new(store))?.hold(name)?;
+            let size = size.parse()?;
+            let prepared = disk::prepare(&image, Path::new(target), size, Cloning::Auto, progress).await?;
+            Ok(format!("{prepared:#?}"))
         }
+        ["overlay", store, name, base, target, size] => {
+            let image = Store::open(Path::new(store))?.hold(name)?;
+            let (base, target) = (Path::new(base), Path::new(target));
+            let prepared = disk::prepare_overlay(&image, base, target, size.parse()?, &[], progress).await?;
+            Ok(format!("{prepared:#?}"))
+        }
+        _ => Err(
+            "usage: rootfs import STORE NAME SOURCE | build STORE DEFINITION | prepare IMAGE DISK BYTES | \
+                  session STORE NAME DISK BYTES | overlay STORE NAME BASE DISK BYTES | init"
+                .into(),
+        ),
     }
 }

@@ -2,7 +2,8 @@
 //! writable disk to lay over it ([`prepare_overlay`]). Which of them is a [`Strategy`].
 //!
 //! ```text
-//!   image ── clone ──→ DISK.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to DISK
+//!   image ── clone ──→ GROWN.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to GROWN: once
+//!                                       GROWN ── clone ──→ DISK.partial ──→ fsync ──→ rename to DISK: each session
 //! ```
 //!
 //! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a
@@ -10,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,15 +29,15 @@ pub(crate) use clone::clone_file;
 pub use fetched::FetchDiskError;
 pub(crate) use fetched::{TemporaryStore, prepare_fetched};
 pub use overlay::{SeedFile, prepare_overlay, prepare_writable};
-pub use strategy::{Cloning, Strategy, Suited, UnknownStrategy, suited};
+pub(crate) use partial::{Partial, folder_of};
+pub use strategy::{Cloning, Strategy, Suited, UnknownCloning, UnknownStrategy, suited};
 
 use crate::cancel::run_blocking;
 use crate::e2fsprogs::{CheckError, FsckFailure};
 use crate::progress::{Progress, Stage, begin, finish};
 use crate::space::{self, Bytes, NoSpace};
-use crate::store::{HeldImage, StoreError};
+use crate::store::{HeldImage, StoreError, protect};
 use crate::superblock::Superblock;
-pub(crate) use partial::{Partial, folder_of};
 
 /// Bytes of a block of an image's file system; a disk is a whole number of them.
 const BLOCK: u64 = 4096;
@@ -166,8 +168,8 @@ impl From<CheckError> for PrepareError {
     }
 }
 
-/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image of the store. A complete disk in
-/// its place is kept, whatever its size.
+/// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image of the store: a clone of the image
+/// as it was grown to this size once. A complete disk in its place is kept, whatever its size.
 ///
 /// # Errors
 /// See [`PrepareError`].
@@ -178,7 +180,15 @@ pub async fn prepare(
     cloning: Cloning,
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, PrepareError> {
-    prepare_file(image.path(), target, size, cloning, progress).await
+    if let Some((kept, _)) = keep(target)? {
+        return Ok(kept);
+    }
+    let size = size / BLOCK * BLOCK;
+    refuse_too_small(size, image.record().size)?;
+    match image.grown(size, &progress).await? {
+        Some(grown) => make(&grown.path, None, target, cloning, progress).await,
+        None => prepare_file(image.path(), target, size, cloning, progress).await,
+    }
 }
 
 /// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image that is in no store, and is only
@@ -196,58 +206,117 @@ pub async fn prepare_file(
     if let Some((kept, _)) = keep(target)? {
         return Ok(kept);
     }
-    let source = File::open(image).map_err(unreadable(image))?;
-    let image_size = whole_file_system(image, &source)?.size();
     let size = size / BLOCK * BLOCK;
-    if size < image_size {
-        return Err(PrepareError::TooSmall { asked: size, minimum: image_size });
-    }
-    let partial = Arc::new(Partial::create(target)?);
+    let source = File::open(image).map_err(unreadable(image))?;
+    refuse_too_small(size, whole_file_system(image, &source)?.size())?;
+    make(image, Some(size), target, cloning, progress).await
+}
+
+fn refuse_too_small(asked: u64, minimum: u64) -> Result<(), PrepareError> {
+    if asked < minimum { Err(PrepareError::TooSmall { asked, minimum }) } else { Ok(()) }
+}
+
+/// Makes `target` of an image: a clone, grown to `size` unless the image has its size already.
+async fn make(
+    image: &Path,
+    size: Option<u64>,
+    target: &Path,
+    cloning: Cloning,
+    progress: Arc<dyn Progress>,
+) -> Result<Prepared, PrepareError> {
+    let source = File::open(image).map_err(unreadable(image))?;
+    let partial = Partial::create(target)?;
     // Another process may have finished it before we had the lock.
     if let Some((kept, _)) = keep(target)? {
         return Ok(kept);
     }
-    let mut steps = Vec::new();
-    let mut started = Instant::now();
-    let mut step_done = |stage| {
-        steps.push((stage, started.elapsed()));
-        started = Instant::now();
-    };
-
-    let method = copy(source, Arc::clone(&partial), cloning, Arc::clone(&progress)).await?;
-    step_done(Stage::Copy);
-    begin(&*progress, Stage::Check, "");
-    grow::check_clone(&partial.path, size).await?;
-    finish(&*progress, Stage::Check);
-    step_done(Stage::Check);
-    begin(&*progress, Stage::Grow, "");
-    grow::grow(&partial.path, &partial.file, size).await?;
-    finish(&*progress, Stage::Grow);
-    step_done(Stage::Grow);
-    begin(&*progress, Stage::Sync, "");
-    let target = target.to_owned();
-    run_blocking(move |_| partial.publish(&target)).await?;
-    finish(&*progress, Stage::Sync);
-    step_done(Stage::Sync);
-    Ok(Prepared { method, size, steps })
+    let mut steps = Steps::default();
+    let (partial, method) = copy(source, partial, cloning, Arc::clone(&progress)).await?;
+    steps.done(Stage::Copy);
+    if let Some(size) = size {
+        check_and_grow(&partial, size, &*progress, &mut steps).await?;
+    }
+    let size = partial.file.metadata().map_err(unreadable(&partial.path))?.len();
+    publish(partial, target, &*progress).await?;
+    steps.done(Stage::Sync);
+    Ok(Prepared { method, size, steps: steps.taken })
 }
 
+/// Makes a grown image for the store in `partial`, and puts it in its place.
+pub(crate) async fn make_grown(
+    image: &Path,
+    partial: Partial,
+    place: &Path,
+    size: u64,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), PrepareError> {
+    let source = File::open(image).map_err(unreadable(image))?;
+    let (partial, _) = copy(source, partial, Cloning::Auto, Arc::clone(progress)).await?;
+    check_and_grow(&partial, size, &**progress, &mut Steps::default()).await?;
+    protect(&partial.file).map_err(|error| write_error(&partial.path, 0, error))?;
+    publish(partial, place, &**progress).await
+}
+
+async fn check_and_grow(
+    partial: &Partial,
+    size: u64,
+    progress: &dyn Progress,
+    steps: &mut Steps,
+) -> Result<(), PrepareError> {
+    begin(progress, Stage::Check, "");
+    grow::check_clone(&partial.path, size).await?;
+    finish(progress, Stage::Check);
+    steps.done(Stage::Check);
+    begin(progress, Stage::Grow, "");
+    grow::grow(&partial.path, &partial.file, size).await?;
+    finish(progress, Stage::Grow);
+    steps.done(Stage::Grow);
+    Ok(())
+}
+
+async fn publish(partial: Partial, place: &Path, progress: &dyn Progress) -> Result<(), PrepareError> {
+    begin(progress, Stage::Sync, "");
+    let place = place.to_owned();
+    run_blocking(move |_| partial.publish(&place)).await?;
+    finish(progress, Stage::Sync);
+    Ok(())
+}
+
+/// The steps of a preparation with their times.
+struct Steps {
+    taken: Vec<(Stage, Duration)>,
+    started: Instant,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { taken: Vec::new(), started: Instant::now() }
+    }
+}
+
+impl Steps {
+    fn done(&mut self, stage: Stage) {
+        self.taken.push((stage, self.started.elapsed()));
+        self.started = Instant::now();
+    }
+}
+
+/// Clones the image into the partial disk, and gives that back.
 async fn copy(
     source: File,
-    partial: Arc<Partial>,
+    partial: Partial,
     cloning: Cloning,
     progress: Arc<dyn Progress>,
-) -> Result<Method, PrepareError> {
+) -> Result<(Partial, Method), PrepareError> {
     run_blocking(move |cancel| {
-        clone_file(&source, &partial.file, cloning, &*progress, &cancel).map_err(|error| {
+        let method = clone_file(&source, &partial.file, cloning, &*progress, &cancel).map_err(|error| {
             if cloning == Cloning::Reflink {
                 return PrepareError::NoReflink { path: partial.path.clone(), source: error };
             }
-            let needed = source
-                .metadata()
-                .map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata) * 512);
+            let needed = source.metadata().map_or(0, |metadata| metadata.blocks() * 512);
             write_error(&partial.path, needed, error)
-        })
+        })?;
+        Ok((partial, method))
     })
     .await
 }

@@ -398,7 +398,11 @@ impl Import {
 }
 
 /// The SHA-256 of a file and its length.
-fn digest(image: &Path, progress: &dyn Progress, cancel: &CancelFlag) -> io::Result<(Digest, u64)> {
+pub(crate) fn digest(
+    image: &Path,
+    progress: &dyn Progress,
+    cancel: &CancelFlag,
+) -> io::Result<(Digest, u64)> {
     let mut file = File::open(image)?;
     let total = file.metadata()?.len();
     let mut hasher = Sha256::new();

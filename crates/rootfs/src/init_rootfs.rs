@@ -148,9 +148,13 @@ impl InitRootfs {
             Image::InPlace => {
                 return Ok(prepare_file(target, target, self.size, Cloning::Auto, progress).await?);
             }
-            Image::Held(image) | Image::Temporary(image, _) => {
+            Image::Temporary(image, _) => {
                 let size = size.unwrap_or(image.record().size);
-                return Ok(prepare(image, target, size, Cloning::Auto, progress).await?);
+                return Ok(prepare_file(image.path(), target, size, self.cloning, progress).await?);
+            }
+            Image::Held(image) => {
+                let size = size.unwrap_or(image.record().size);
+                return Ok(prepare(image, target, size, self.cloning, progress).await?);
             }
             Image::At(location) => location,
         };

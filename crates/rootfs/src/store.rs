@@ -4,6 +4,7 @@
 //!   lock                        held, briefly, by whoever changes names or publishes
 //!   images/NAME.json            one ImageRecord a name
 //!   blobs/sha256/DIGEST.ext4    the images themselves, read-only; several names may share one
+//!   grown/DIGEST-SIZE.ext4      images grown to what sessions ask for, made again at any time
 //!   leases/DIGEST/              who lies over an image from another file system, see `attach`
 //!   sources/                    where images were fetched from, see `sources`
 //!   tmp/                        a locked folder for each import under way, see `workspace`
@@ -19,17 +20,26 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, flock};
 
 use crate::disk::folder_of;
 
 mod attach;
+mod grown;
+mod hold;
+mod inspect;
 mod name;
+mod prune;
 mod record;
 pub(crate) mod sources;
 mod workspace;
 
+pub(crate) use grown::protect;
+pub use hold::HeldImage;
+use hold::{is_held, touch};
+pub use inspect::{Inspection, Verified, VerifyError};
 pub use name::{BadName, ImageName};
+pub use prune::Pruned;
 pub use record::{Digest, ImageRecord};
 pub(crate) use workspace::Workspace;
 
@@ -40,6 +50,8 @@ const SHORTEST_DIGEST: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Whether this process may write to it.
+    writable: bool,
 }
 
 /// The store could not do what was asked.
@@ -114,45 +126,27 @@ pub enum RemovedBlob {
     InUse,
 }
 
-/// An image that cannot be removed while this value lives.
-#[derive(Debug)]
-pub struct HeldImage {
-    store: Store,
-    record: ImageRecord,
-    path: PathBuf,
-    _lock: File,
-}
-
-impl HeldImage {
-    /// What is known of the image.
-    #[must_use]
-    pub fn record(&self) -> &ImageRecord {
-        &self.record
-    }
-
-    /// The ext4 file, to be read only.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Store {
     /// Opens the store in `folder`, makes it (mode 0700) where it is not there, and sweeps what a crash has
-    /// left.
+    /// left. A store in a folder that may only be read can be read.
     ///
     /// # Errors
     /// [`StoreError::Io`] where the folder cannot be made or read; [`StoreError::BadRecord`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let store = Self { folder: folder.to_owned() };
-        for part in [store.folder.clone(), store.images(), store.blobs(), store.sources(), store.temporary()]
-        {
+        let mut store = Self { folder: folder.to_owned(), writable: true };
+        if folder.is_dir() && rustix::fs::access(folder, Access::WRITE_OK).is_err() {
+            store.writable = false;
+            return Ok(store);
+        }
+        let parts = [store.images(), store.blobs(), store.grown_folder(), store.sources(), store.temporary()];
+        for part in std::iter::once(folder.to_owned()).chain(parts) {
             DirBuilder::new().recursive(true).mode(0o700).create(&part).map_err(io_error("make", &part))?;
         }
         fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("protect", folder))?;
         let _lock = store.lock()?;
         workspace::sweep(&store.temporary()).map_err(io_error("sweep", &store.temporary()))?;
         store.sweep_nameless_blobs()?;
+        store.sweep_grown()?;
         Ok(store)
     }
 
@@ -209,20 +203,6 @@ impl Store {
             return Err(StoreError::Ambiguous { reference: reference.to_owned(), names });
         }
         Ok((*first).clone())
-    }
-
-    /// The same, to be read: the image stays for as long as the returned value lives.
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get); [`StoreError::Io`] where the image itself is missing.
-    pub fn hold(&self, reference: &str) -> Result<HeldImage, StoreError> {
-        // Under the lock, nobody can remove the image between reading its record and locking it.
-        let _lock = self.lock()?;
-        let record = self.get(reference)?;
-        let path = self.blob(&record.digest);
-        let blob = File::open(&path).map_err(io_error("open", &path))?;
-        flock(&blob, FlockOperation::LockShared).map_err(|error| io_error("lock", &path)(error.into()))?;
-        Ok(HeldImage { store: self.clone(), record, path, _lock: blob })
     }
 
     /// Removes a name, and the image with its last name, unless somebody holds it.
@@ -286,12 +266,7 @@ impl Store {
 
     /// The store's lock must be held.
     fn remove_blob_without_name(&self, digest: &Digest) -> Result<RemovedBlob, StoreError> {
-        let names: Vec<String> = self
-            .list()?
-            .into_iter()
-            .filter(|record| record.digest == *digest)
-            .map(|record| record.name.to_string())
-            .collect();
+        let names = self.names_of(digest)?;
         if !names.is_empty() {
             return Ok(RemovedBlob::StillNamed(names));
         }
@@ -301,8 +276,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RemovedBlob::Freed(0)),
             Err(error) => return Err(io_error("open", &path)(error)),
         };
-        let is_read = flock(&blob, FlockOperation::NonBlockingLockExclusive).is_err();
-        if is_read || !self.leased_to(digest)?.is_empty() {
+        if is_held(&blob) || !self.leased_to(digest)?.is_empty() {
             return Ok(RemovedBlob::InUse);
         }
         let stored = blob.metadata().map_err(io_error("read", &path))?;
@@ -313,27 +287,37 @@ impl Store {
 
     /// The store's lock must be held.
     fn sweep_nameless_blobs(&self) -> Result<(), StoreError> {
-        let folder = self.blobs();
-        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
-            let name = entry.map_err(io_error("read", &folder))?.file_name();
-            let digest =
-                name.to_str().and_then(|name| name.strip_suffix(".ext4")).and_then(Digest::from_digits);
-            if let Some(digest) = digest {
-                self.remove_blob_without_name(&digest)?;
-            }
-        }
-        Ok(())
+        self.blob_digests()?.iter().try_for_each(|digest| self.remove_blob_without_name(digest).map(drop))
     }
 
+    /// The digests of all images, with or without a name.
+    fn blob_digests(&self) -> Result<Vec<Digest>, StoreError> {
+        let folder = self.blobs();
+        let mut digests = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
+            let name = entry.map_err(io_error("read", &folder))?.file_name();
+            let digits = name.to_str().and_then(|name| name.strip_suffix(".ext4"));
+            digests.extend(digits.and_then(Digest::from_digits));
+        }
+        Ok(digests)
+    }
+
+    /// The names of the image with this digest.
+    fn names_of(&self, digest: &Digest) -> Result<Vec<String>, StoreError> {
+        let records = self.list()?.into_iter().filter(|record| record.digest == *digest);
+        Ok(records.map(|record| record.name.to_string()).collect())
+    }
+
+    /// Waits for the store's lock, which goes with the returned file. It can be taken without writing.
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.lock_path();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let mut options = OpenOptions::new();
+        if self.writable {
+            options.write(true).create(true).truncate(false).mode(0o600);
+        } else {
+            options.read(true);
+        }
+        let file = options.open(&path).map_err(io_error("open", &path))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|error| io_error("lock", &path)(error.into()))?;
         Ok(file)
     }

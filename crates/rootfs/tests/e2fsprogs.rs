@@ -4,6 +4,7 @@
 
 mod e2fsprogs {
     mod building;
+    mod clones;
     mod definitions;
     mod disks;
     mod ext4_files;
@@ -12,6 +13,7 @@ mod e2fsprogs {
     mod init_rootfs;
     mod oci_images;
     mod overlays;
+    mod pruning;
     mod stores;
     mod support;
     mod tars;

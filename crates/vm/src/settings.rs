@@ -3,6 +3,7 @@
 //! Names and defaults are those of existing lab pods; what they did not have has a default that leaves them
 //! working.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use dozlab_session::defaults;
 use dozlab_session::guest_config::GuestConfig;
 use dozlab_session::plan::Egress;
 use dozlab_session::size::ByteSize;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::machine::{Machine, NetworkBackend};
 use crate::probe::Choice;
@@ -192,6 +194,21 @@ impl Settings {
             kernel_parameters: Vec::new(),
             run_folder: self.run_folder.clone(),
         })
+    }
+
+    /// Holds the image below a writable disk: an image store does not let go of it while the returned file is open.
+    /// `None` for a machine whose disk is its own.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`].
+    pub fn hold_image(&self) -> Result<Option<File>, SettingsError> {
+        if self.writable_disk.is_none() {
+            return Ok(None);
+        }
+        let unusable = |error: std::io::Error| file("ROOTFS_PATH", &self.disk, &error);
+        let image = File::open(&self.disk).map_err(unusable)?;
+        flock(&image, FlockOperation::LockShared).map_err(|error| unusable(error.into()))?;
+        Ok(Some(image))
     }
 
     fn serve_egress(&self, gateway: Ipv4Addr, guest: Ipv4Addr, resolver: Ipv4Addr) -> std::io::Result<()> {

@@ -35,6 +35,14 @@ pub(super) async fn network_setup() -> Outcome {
 pub(super) async fn vm() -> Outcome {
     let settings = Settings::from_env(variable)?;
     let kernel = settings.read_kernel()?;
+    let _image = settings.hold_image()?;
+    if settings.writable_disk.is_some() && !kernel.provide_overlay().await? {
+        return Err(format!(
+            "the kernel {} has no module for overlays, which WRITABLE_DISK_PATH needs",
+            kernel.release
+        )
+        .into());
+    }
     let machine = settings.prepare(&kernel)?;
     let (sender, requests) = watch::channel(Request::Run);
     let mut terminated = signals::termination()?;

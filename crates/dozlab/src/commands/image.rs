@@ -56,6 +56,9 @@ pub(super) async fn run(command: Image) -> Outcome {
                 show_built(&built, published.as_ref(), output.output);
             }
             Image::Ls(flags) => list(&store, flags.output)?,
+            Image::Inspect { name, output } => inspect(&store, &name, output.output)?,
+            Image::Verify { names } => return verify(&store, names, &screen).await,
+            Image::Prune { keep, output } => prune(&store, keep, output.output)?,
             Image::Rm { name } => {
                 let removed = store.remove(&name)?;
                 line(&match removed.blob {
@@ -137,6 +140,82 @@ fn list(store: &Store, format: Format) -> Result<(), Box<dyn std::error::Error>>
             })
             .collect();
         table(&["NAME", "ON DISK", "USER", "AGE", "SYSTEM"], &rows);
+    });
+    Ok(())
+}
+
+fn inspect(store: &Store, name: &str, format: Format) -> Result<(), Box<dyn std::error::Error>> {
+    let found = store.inspect(name)?;
+    output::print(format, &found, || {
+        let record = &found.record;
+        let mut users = Vec::new();
+        if found.linked > 0 {
+            users.push(format!("{} by a hard link", found.linked));
+        }
+        users.extend(found.leased.iter().map(|link| link.display().to_string()));
+        if found.is_held {
+            users.push("somebody reads it now".to_owned());
+        }
+        let rows = [
+            ("names", found.names.join(", ")),
+            ("digest", record.digest.to_string()),
+            ("size", format!("{}, {} on disk", bytes(record.size), bytes(record.stored))),
+            ("made from", record.source.clone()),
+            ("system", record.os_name.clone().unwrap_or_default()),
+            ("user", record.user.clone()),
+            ("init", if record.has_init { "its own" } else { "none, ours" }.to_owned()),
+            ("made", ago(record.created * 1000)),
+            ("last used", ago(found.last_used * 1000)),
+            ("kept grown to", found.grown.iter().map(|size| bytes(*size)).collect::<Vec<_>>().join(", ")),
+            ("in use", users.join(", ")),
+            ("file", found.path.display().to_string()),
+        ];
+        for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+            line(&format!("{label:14}{value}"));
+        }
+    });
+    Ok(())
+}
+
+async fn verify(store: &Store, names: Vec<String>, screen: &Screen) -> Outcome {
+    let all = || store.list().map(|records| records.iter().map(|record| record.name.to_string()).collect());
+    let names = if names.is_empty() { all()? } else { names };
+    let mut outcome = ExitCode::SUCCESS;
+    for name in names {
+        let verified = store.verify(&name, Arc::new(screen.clone())).await?;
+        screen.clear();
+        if verified.is_sound() {
+            line(&format!("{name}: sound"));
+        } else {
+            outcome = ExitCode::FAILURE;
+            line(&format!(
+                "{name}: damaged, its digest is {}: `dozlab image rm {name}`, then import or build it again",
+                verified.found
+            ));
+        }
+        if verified.removed_grown > 0 {
+            line(&format!("{name}: {} damaged grown copies removed", verified.removed_grown));
+        }
+    }
+    Ok(outcome)
+}
+
+fn prune(store: &Store, keep: u64, format: Format) -> Result<(), Box<dyn std::error::Error>> {
+    let pruned = store.prune(keep)?;
+    output::print(format, &pruned, || {
+        for name in &pruned.images {
+            line(&format!("removed {name}"));
+        }
+        if pruned.grown > 0 {
+            line(&format!(
+                "removed {} grown images, which are made again when they are needed",
+                pruned.grown
+            ));
+        }
+        for name in &pruned.in_use {
+            line(&format!("kept {name}: it is in use"));
+        }
+        line(&format!("{} are free again, the store takes {}", bytes(pruned.freed), bytes(pruned.kept)));
     });
     Ok(())
 }

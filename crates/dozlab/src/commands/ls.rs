@@ -19,6 +19,7 @@ pub(super) fn run(format: Format) -> Outcome {
                 "state": record.state,
                 "reason": record.reason,
                 "image": record.plan.image,
+                "disk": record.disk,
                 "user": record.user,
                 "hypervisor": record.hypervisor,
                 "createdMs": record.created_ms,

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use dozlab_local::{
-    EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd, SessionFolder,
+    DiskStrategy, EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd, SessionFolder,
     SessionFolderError, SessionRecord, SessionState, Stage, Supervisor, Watcher, create, prepare,
 };
 use dozlab_process::Identity;
@@ -15,7 +15,7 @@ use dozlab_session::plan::PlanRequest;
 use serde::Serialize;
 
 use super::{INTERRUPTED, Outcome, folders, signals};
-use crate::cli::{Format, NetworkKind, Up};
+use crate::cli::{DiskMode, Format, NetworkKind, Up};
 use crate::output::{self, line};
 use crate::progress::Screen;
 
@@ -147,6 +147,12 @@ fn options(flags: Up) -> Options {
             timeout: Some(flags.timeout.unwrap_or(TimeLimit::None)),
             idle_stop: flags.idle_stop,
             ..PlanRequest::default()
+        },
+        disk: match flags.disk_mode {
+            DiskMode::Auto => None,
+            DiskMode::Reflink => Some(DiskStrategy::Reflink),
+            DiskMode::Overlay => Some(DiskStrategy::Overlay),
+            DiskMode::Copy => Some(DiskStrategy::Copy),
         },
         network: match flags.network {
             NetworkKind::User => Network::User,

@@ -96,7 +96,8 @@ fn a_lab_ends_when_its_time_is_over_and_keeps_its_disk() {
     place.up("short", &["--timeout", "8s"]);
     wait_for("the lab to end", || (place.state("short") == "stopped").then_some(()));
     assert_eq!(place.record("short")["reason"], "its time is over");
-    assert!(place.path().join("sessions/short/rootfs.ext4").exists());
+    let disks = ["rootfs.ext4", "overlay.ext4"].map(|name| place.path().join("sessions/short").join(name));
+    assert!(disks.iter().any(|disk| disk.exists()));
     place.wait_until_quiet();
 }
 

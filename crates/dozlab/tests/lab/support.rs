@@ -70,6 +70,15 @@ impl Place {
         Self { folder }
     }
 
+    /// The same, with a store that no other test uses.
+    pub(crate) fn with_images_of_its_own() -> Self {
+        let place = Self::new();
+        fs::remove_file(place.path().join("images")).unwrap();
+        let tree = shared().join("tree");
+        place.ok(&["image", "import", tree.to_str().unwrap(), "--name", "tiny"]);
+        place
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

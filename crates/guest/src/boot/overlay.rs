@@ -28,6 +28,11 @@ const BASE: &str = "/base";
 const UPPER_DISK: &str = "/disk";
 /// A folder of the initramfs that has nothing but the place for [`DISK`].
 const PLACES: &str = "/places";
+/// A file of the disk that holds some space back: the kernel writes to the disk to mount an overlay, and mounts it
+/// read-only where the disk is full. The file makes way for that and comes back after.
+const RESERVE: &str = "reserve";
+/// Bytes of it. The kernel makes a folder or two.
+const RESERVED: u64 = 256 << 10;
 /// Folders whose programs mount overlays of their own: Docker, containerd, Podman and Buildah, k3s.
 const OWN: [&str; 4] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/rancher"];
 
@@ -49,6 +54,7 @@ pub(crate) fn mount(base: &str, overlay: &str) -> Result<(), RootDiskError> {
     mount_ext4(overlay, UPPER_DISK, MountFlags::empty())?;
     prepare_layers(Path::new(BASE), Path::new(UPPER_DISK)).map_err(failed("cannot make its layers"))?;
 
+    give_reserve_back(Path::new(UPPER_DISK)).map_err(failed("cannot free its reserve"))?;
     // `redirect_dir`: without it a folder of the image cannot be renamed, which programs do not expect.
     let root =
         format!("lowerdir={BASE},upperdir={UPPER_DISK}/upper,workdir={UPPER_DISK}/work,redirect_dir=on");
@@ -56,7 +62,8 @@ pub(crate) fn mount(base: &str, overlay: &str) -> Result<(), RootDiskError> {
         "the kernel refuses to mount the overlay (one prepared by an older version of Dozlab lacks the module: \
          run `dozlab kernel import`)",
     ))?;
-    // The machine needs neither of these to run.
+    // The machine needs none of these to run.
+    let _ = take_reserve(Path::new(UPPER_DISK));
     let _ = show_layers();
     Ok(())
 }
@@ -79,6 +86,33 @@ fn prepare_layers(base: &Path, disk: &Path) -> io::Result<()> {
         fs::set_permissions(&upper, root.permissions())?;
     }
     Ok(())
+}
+
+/// Frees the space that was held back. What is freed can be used once it is written through; a disk with other space
+/// need not wait for that.
+fn give_reserve_back(disk: &Path) -> io::Result<()> {
+    match fs::remove_file(disk.join(RESERVE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if free_bytes(disk)? < 4 * RESERVED {
+        // The kernel's own folder of last time takes a block, and is made anew.
+        let _ = fs::remove_dir_all(disk.join("work/work"));
+        rustix::fs::syncfs(fs::File::open(disk)?)?;
+    }
+    Ok(())
+}
+
+/// Holds space back for the next boot: as much as there is, where that is little.
+fn take_reserve(disk: &Path) -> io::Result<()> {
+    let length = free_bytes(disk)?.min(RESERVED);
+    let file = fs::File::create(disk.join(RESERVE))?;
+    Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length)?)
+}
+
+fn free_bytes(disk: &Path) -> io::Result<u64> {
+    let statistics = rustix::fs::statvfs(disk)?;
+    Ok(statistics.f_bavail.saturating_mul(statistics.f_frsize))
 }
 
 /// Moves the image and the disk to where they can be seen in the new root.

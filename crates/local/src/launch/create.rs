@@ -82,6 +82,7 @@ fn fill(
     let record = SessionRecord {
         user,
         image_digest: prepared.image.digest,
+        disk: prepared.disk,
         network: options.network,
         state: SessionState::Starting,
         reason: None,

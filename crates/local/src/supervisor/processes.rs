@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use dozlab_process::{BoundChild, Signal, last_lines};
+use dozlab_rootfs::disk::{Cloning, Strategy};
 use tokio::process::Command;
 
 use super::{SuperviseError, Supervisor};
@@ -79,8 +80,21 @@ impl Supervisor<'_> {
         command
             .env("IMAGE_DOWNLOAD_URL", &self.record.image_digest)
             .env("IMAGE_STORE_DIR", self.folders.images())
-            .env("IMAGE_SIZE", self.record.plan.disk.to_string())
-            .env("IMAGE_PATH", self.folder.disk());
+            .env("IMAGE_SIZE", self.record.plan.disk.to_string());
+        match self.record.disk {
+            Strategy::Overlay => {
+                command
+                    .env("IMAGE_PATH", self.folder.base())
+                    .env("WRITABLE_DISK_PATH", self.folder.overlay_disk())
+                    .env("WRITABLE_DISK_SIZE", self.record.plan.disk.to_string());
+            }
+            Strategy::Reflink => {
+                command.env("IMAGE_PATH", self.folder.disk()).env("DISK_CLONING", Cloning::Reflink.as_str());
+            }
+            Strategy::Copy => {
+                command.env("IMAGE_PATH", self.folder.disk()).env("DISK_CLONING", Cloning::Copy.as_str());
+            }
+        }
     }
 
     fn describe_network(&self, command: &mut Command) {
@@ -104,7 +118,6 @@ impl Supervisor<'_> {
     fn describe_machine(&self, command: &mut Command) {
         let (plan, means) = (&self.record.plan, &self.record.means);
         command
-            .env("ROOTFS_PATH", self.folder.disk())
             .env("KERNEL_PATH", means.kernel.join("vmlinux"))
             .env("GUEST_CONFIG", self.folder.guest_config())
             .env("CPU_COUNT", plan.vcpus.get().to_string())
@@ -116,6 +129,16 @@ impl Supervisor<'_> {
             .env("CACHE_DIR", &self.folders.cache)
             .env("CONSOLE_LOG", self.folder.log(Component::Console))
             .env("VM_STATUS_PATH", self.folder.vm_status_file());
+        match self.record.disk {
+            Strategy::Overlay => {
+                command
+                    .env("ROOTFS_PATH", self.folder.base())
+                    .env("WRITABLE_DISK_PATH", self.folder.overlay_disk());
+            }
+            Strategy::Reflink | Strategy::Copy => {
+                command.env("ROOTFS_PATH", self.folder.disk());
+            }
+        }
         if self.record.network == Network::User {
             command.env("SSH_FORWARD", self.record.ssh.to_string());
         }

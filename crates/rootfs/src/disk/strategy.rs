@@ -79,6 +79,34 @@ pub enum Cloning {
     Copy,
 }
 
+impl Cloning {
+    /// The word for it: `auto`, `reflink`, `copy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Reflink => "reflink",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+/// The word was none of the ways to clone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no way to clone a disk: use auto, reflink or copy")]
+pub struct UnknownCloning(String);
+
+impl FromStr for Cloning {
+    type Err = UnknownCloning;
+
+    fn from_str(word: &str) -> Result<Self, UnknownCloning> {
+        [Self::Auto, Self::Reflink, Self::Copy]
+            .into_iter()
+            .find(|cloning| cloning.as_str() == word)
+            .ok_or_else(|| UnknownCloning(word.to_owned()))
+    }
+}
+
 /// The strategy that suits a folder, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use dozlab_oci::{ImageReference, ReferenceError};
 use dozlab_session::size::{ByteSize, SizeError};
 
 use super::seed;
-use crate::disk::SeedFile;
+use crate::disk::{Cloning, SeedFile, UnknownCloning};
 use crate::import::ImportOptions;
 
 const DEFAULT_IMAGE_PATH: &str = "/srv/vm/kernels/image.ext4";
@@ -30,6 +30,9 @@ pub struct InitRootfs {
     /// `IMAGE_CACHE_DIR`: a store that all sessions of this machine share, where images that are fetched are kept.
     /// Default: none, and the image is fetched straight into its place.
     pub cache: Option<PathBuf>,
+    /// `DISK_CLONING`: how a disk without `WRITABLE_DISK_PATH` comes from an image of a store: `auto`, `reflink`, `copy`.
+    /// Default: `auto`.
+    pub cloning: Cloning,
     /// `WRITABLE_DISK_PATH` and `WRITABLE_DISK_SIZE`: the disk that the guest lays over the image, which is then at
     /// `IMAGE_PATH` as it is. Default: none; 1 GiB.
     pub writable: Option<WritableDisk>,
@@ -78,6 +81,9 @@ pub enum BadVariable {
         /// What is wrong with it.
         source: SizeError,
     },
+    /// It is no way of cloning.
+    #[error("DISK_CLONING: {0}")]
+    Cloning(#[from] UnknownCloning),
     /// It is nothing that can be fetched.
     #[error("IMAGE_DOWNLOAD_URL: {0}")]
     Location(#[from] LocationError),
@@ -126,6 +132,7 @@ impl InitRootfs {
             target: path("IMAGE_PATH", DEFAULT_IMAGE_PATH),
             fallback: path("LOCAL_DEV_IMAGE_PATH", DEFAULT_LOCAL_DEV_IMAGE_PATH),
             cache: lookup("IMAGE_CACHE_DIR").map(PathBuf::from),
+            cloning: lookup("DISK_CLONING").map(|word| word.parse()).transpose()?.unwrap_or_default(),
             writable: match lookup("WRITABLE_DISK_PATH") {
                 Some(path) => Some(WritableDisk { path: path.into(), size: size("WRITABLE_DISK_SIZE")? }),
                 None => None,

@@ -99,7 +99,7 @@ impl Store {
             ));
             if link.is_symlink() && is_attached(&link, &blob) {
                 links.push(link);
-            } else {
+            } else if self.writable {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }

@@ -199,28 +199,3 @@ async fn a_full_file_system_is_noticed_before_it_is_filled() {
         assert_nothing_at(&lab.path("disk"));
     }
 }
-
-/// As root on file systems that have reflinks; otherwise on the one that is there, whatever it can do.
-#[tokio::test]
-async fn the_clone_is_a_reflink_where_the_file_system_has_it() {
-    let lab = Lab::new();
-    let file_systems: &[&str] = if is_root() { &["xfs", "btrfs"] } else { &[] };
-    for file_system in file_systems {
-        let (device, folder) = (lab.path(&format!("{file_system}.img")), lab.path(file_system));
-        fs::File::create(&device).unwrap().set_len(512 * MIB).unwrap();
-        tool(&format!("mkfs.{file_system}"), &["-q", device.to_str().unwrap()]);
-        let _mount = Mount::new(&folder, &["-o", "loop", device.to_str().unwrap()]);
-        let image = folder.join("image.ext4");
-        tool("mke2fs", &["-q", "-t", "ext4", image.to_str().unwrap(), "64M"]);
-        let prepared = prepare_quietly(&image, &folder.join("disk"), 128 * MIB).await.unwrap();
-        assert_eq!(prepared.method, Method::Reflink, "{file_system}");
-        assert_is_sound(&folder.join("disk"));
-        // From one file system to another there is only the copy.
-        let prepared =
-            prepare_quietly(&image, &lab.path(&format!("disk-{file_system}")), 128 * MIB).await.unwrap();
-        assert_eq!(prepared.method, Method::SparseCopy, "{file_system}");
-    }
-    let prepared = prepare_quietly(&lab.ext4("image.ext4", 64), &lab.path("disk"), 128 * MIB).await.unwrap();
-    assert_ne!(prepared.method, Method::Kept);
-    assert_is_sound(&lab.path("disk"));
-}
