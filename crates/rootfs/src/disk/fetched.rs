@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use dozlab_fetch::{Expected, Fetcher, Location};
 
-use super::{BLOCK, Cloning, Method, Partial, PrepareError, Prepared, folder_of, grow, keep, prepare};
+use super::{BLOCK, Cloning, Method, Partial, PrepareError, Prepared, folder_of, grow, keep, prepare_file};
 use crate::cancel::run_blocking;
 use crate::import::{ImportError, ImportOptions};
 use crate::progress::{Progress, Stage, begin, finish};
@@ -111,7 +111,7 @@ async fn from_tar(
     drop(tar);
     let image = store.hold("image")?;
     let size = size.unwrap_or(image.record().size);
-    Ok(prepare(&image, target, size, Cloning::Auto, progress).await?)
+    Ok(prepare_file(image.path(), target, size, Cloning::Auto, progress).await?)
 }
 
 /// Where a tar is made into an image.
