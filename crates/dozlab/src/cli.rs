@@ -377,6 +377,9 @@ pub(crate) enum Image {
         /// The Debian mirror
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
+        /// Take the programs of the definition's source NAME from a folder
+        #[arg(long, value_name = "NAME=FOLDER", value_parser = source_folder)]
+        source: Vec<(String, PathBuf)>,
         /// Write the compressed image, its digest, provenance and list of software into this folder too
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
@@ -416,9 +419,16 @@ pub(crate) enum Image {
     },
 }
 
+fn source_folder(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("it must be NAME=FOLDER")?;
+    Ok((name.to_owned(), folder.into()))
+}
+
 const BUILD: &str = "\
 Definitions that come with this program:
   vm        the general Linux lab
+  k8s       Kubernetes on one node; takes its programs from upstream, or from --source kubernetes=FOLDER
+  minimal   busybox and nothing else
 
 SOURCE_DATE_EPOCH, in seconds, is the newest time that anything in the image has.
 

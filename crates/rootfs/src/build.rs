@@ -1,19 +1,19 @@
 //! Builds images from definitions, without root and without mounting.
 //!
 //! ```text
-//!   image.toml ─→ base: packages ─→ files, commands ─→ tree.tar ─→ import ─→ the store
-//!   and its folder                  (`furnish`)                        └─→ publish: NAME.ext4.zst, its
-//!                                                                          digest, provenance, software
+//!   image.toml ─→ base ─→ files, commands ─→ tree.tar ─→ import ─→ the store
+//!   and its folder         (`furnish`)                         └─→ publish: NAME.ext4.zst, its digest,
+//!                                                                 provenance, software
 //! ```
 //!
 //! A [`Definition`] is a folder with an `image.toml`; those of this repository's folder `images` are in the
-//! program too. The base makes a tree in a scratch folder, where the script `furnish` lays the definition's files
-//! over it and runs its commands, without a network unless the definition asks for it. The tree leaves as a tar,
-//! which is imported like any other.
+//! program too. The base, Debian's packages or an OCI image, makes a tree in a scratch folder, where the
+//! script `furnish` lays the definition's files over it and runs its commands, without a network unless the
+//! definition asks for it. The tree leaves as a tar, which is imported like any other.
 //!
-//! A build is a function of the definition and of the packages that the mirror has: built again it gives the same
-//! bytes, of the image and of all that is published of it. Times come from `SOURCE_DATE_EPOCH`, else from the
-//! definition's `date`, else (and then the next build differs) from the clock.
+//! A build is a function of the definition and of the packages that the mirror has: built again it gives the
+//! same bytes, of the image and of all that is published of it. Times come from `SOURCE_DATE_EPOCH`, else
+//! from the definition's `date`, else (and then the next build differs) from the clock.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dozlab_fetch::{FetchError, LocationError};
 use dozlab_process::ToolError;
 use sha2::{Digest as _, Sha256};
 
@@ -31,20 +32,24 @@ use crate::space;
 use crate::store::{BadName, ImageName, ImageRecord, Store, StoreError};
 
 mod debian;
-mod definition;
+pub mod definition;
 mod folder;
 mod namespaces;
+mod oci;
 mod overlay;
 mod provenance;
 mod publish;
 mod scratch;
 mod software;
+mod sources;
 
 pub use definition::{Base, Definition, DefinitionError};
 pub use publish::{PublishError, Published};
 pub use software::Package;
+pub use sources::SourceFolders;
 
 use debian::{MMDEBSTRAP, Variant};
+use namespaces::check_bwrap;
 use provenance::Provenance;
 use scratch::Scratch;
 
@@ -54,9 +59,13 @@ const USUAL_SPACE: u64 = 2 << 30;
 /// What may be chosen about a build.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// The Debian mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own choice for the suite, with
-    /// the suite's updates and security updates; apt's configuration on this machine does not matter.
+    /// The Debian mirror, a URL or a line of `sources.list`. Default: `mmdebstrap`'s own choice for the
+    /// suite, with the suite's updates and security updates; apt's configuration on this machine does not
+    /// matter.
     pub mirror: Option<String>,
+    /// Folders to take the programs of the definition's sources from, by the sources' names. Default: their
+    /// addresses.
+    pub sources: SourceFolders,
     /// How the tree is imported; its clock goes before the definition's date.
     pub import: ImportOptions,
 }
@@ -109,6 +118,42 @@ pub enum BuildError {
         /// The last lines it printed.
         output: String,
     },
+    /// A command of the definition failed.
+    #[error("the tree of {base} could not be made ({status}); the last words of what was run:\n{output}")]
+    Commands {
+        /// The base.
+        base: String,
+        /// The exit status.
+        status: ExitStatus,
+        /// The last lines that were printed.
+        output: String,
+    },
+    /// The build's script could not be run.
+    #[error("cannot run the build's script: {source}")]
+    Script {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder was given for a source that the definition does not have.
+    #[error("the definition has no source `{name}`{}", describe_sources(available))]
+    UnknownSource {
+        /// The name.
+        name: String,
+        /// The sources that it has.
+        available: Vec<String>,
+    },
+    /// A source's address is none.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// A program could not be fetched.
+    #[error("{0}; a folder that has the programs can be given with `--source NAME=FOLDER`")]
+    Fetch(#[from] FetchError),
+    /// The file with a program's digest has none in it.
+    #[error("there is no SHA-256 in {location}")]
+    NoDigest {
+        /// The file.
+        location: String,
+    },
     /// A file that the build made, or that it was given, cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     SourceUnreadable {
@@ -133,6 +178,13 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
+fn describe_sources(available: &[String]) -> String {
+    if available.is_empty() {
+        return ", nor any other".to_owned();
+    }
+    format!(": it has {}", available.join(", "))
+}
+
 /// Builds `definition` and gives the image `name`. Needs a Debian mirror; takes one to two minutes for `vm`.
 ///
 /// # Errors
@@ -147,38 +199,60 @@ pub async fn build(
     name.parse::<ImageName>()?;
     let image = &definition.image;
     let date = options.import.source_date_epoch.or(image.source_date()).unwrap_or_else(now);
+    if !image.commands.is_empty() {
+        check_bwrap()?;
+    }
     let workspace = store.workspace()?;
     space::ensure(workspace.path(), USUAL_SPACE).map_err(ImportError::from)?;
     let scratch = Scratch::create(&workspace, image, date)?;
-    overlay::write(definition, date, &scratch.overlay())?;
-
-    let tar = workspace.join("tree.tar");
-    let (suite, variant) = match &image.base {
-        Base::Debian(suite) => (suite, Variant::Minbase),
-        Base::DebianExtract(suite) => (suite, Variant::Extract),
-    };
-    let mirror = options.mirror.as_deref();
-    debian::make_tree(suite, variant, image, mirror, &scratch, &tar, &*progress).await?;
-    let provenance = Provenance {
-        name: name.to_owned(),
-        definition: definition_digests(definition)?,
-        base: format!("debian:{}", suite.as_str()),
-        base_digests: debian::read_indices(&scratch.found("indices")?),
-        packages: software::parse_stanzas(&scratch.found("packages")?),
-        tools: tool_versions().await?,
-        date,
-    };
-    drop(scratch);
+    let programs = sources::fetch(definition, &options.sources, workspace.path(), &progress).await?;
+    overlay::write(definition, &programs, date, &scratch.overlay())?;
+    let mut definition_digests = definition_digests(definition)?;
+    definition_digests.extend(programs.into_iter().map(|program| (program.name, program.sha256)));
 
     let import = ImportOptions {
         source_date_epoch: Some(date),
-        description: Some(format!("Debian {}", suite.as_str())),
         user: image.user.clone(),
         size: image.size.map(dozlab_session::size::ByteSize::as_bytes),
         ..options.import
     };
+    let tar = workspace.join("tree.tar");
+    let made = match &image.base {
+        Base::Debian(suite) => {
+            let mirror = options.mirror.as_deref();
+            debian::make_tree((suite, Variant::Minbase), image, mirror, &scratch, &tar, &*progress).await?
+        }
+        Base::DebianExtract(suite) => {
+            let mirror = options.mirror.as_deref();
+            debian::make_tree((suite, Variant::Extract), image, mirror, &scratch, &tar, &*progress).await?
+        }
+        Base::Oci(reference) => {
+            let reference = oci::beside(reference.reference(), &definition.folder);
+            oci::make_tree(store, &reference, &import, &scratch, &tar, Arc::clone(&progress)).await?
+        }
+    };
+    drop(scratch);
+    let import = ImportOptions { description: Some(made.base.clone()), ..import };
     let record = store.import(name, &tar, import, progress).await?;
+    let provenance = Provenance {
+        name: name.to_owned(),
+        definition: definition_digests,
+        base: made.base,
+        base_digests: made.base_digests,
+        packages: made.packages,
+        tools: tool_versions(&image.base).await?,
+        date,
+    };
     Ok(Built { record, provenance })
+}
+
+/// A tree that was made, and of what.
+struct MadeTree {
+    /// For a person: `Debian bookworm`, or the reference of an OCI image.
+    base: String,
+    /// What the base was read from, with SHA-256 digests in hexadecimal.
+    base_digests: Vec<(String, String)>,
+    packages: Vec<Package>,
 }
 
 fn now() -> i64 {
@@ -200,17 +274,20 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// The programs that decide what the bytes are.
-async fn tool_versions() -> Result<Vec<(String, String)>, ToolError> {
+async fn tool_versions(base: &Base) -> Result<Vec<(String, String)>, ToolError> {
     let mke2fs = MKE2FS.output(["-V"]).await?;
-    let mmdebstrap = MMDEBSTRAP.output(["--version"]).await?;
     // `mke2fs 1.47.0 (5-Feb-2023)` on standard error, `mmdebstrap 1.3.5`.
     let version = |printed: &[u8]| {
         let printed = String::from_utf8_lossy(printed);
         printed.split_whitespace().nth(1).unwrap_or("unknown").to_owned()
     };
-    Ok(vec![
+    let mut versions = vec![
         ("dozlab".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("e2fsprogs".to_owned(), version(&mke2fs.stderr)),
-        ("mmdebstrap".to_owned(), version(&mmdebstrap.stdout)),
-    ])
+    ];
+    if !matches!(base, Base::Oci(_)) {
+        let mmdebstrap = MMDEBSTRAP.output(["--version"]).await?;
+        versions.push(("mmdebstrap".to_owned(), version(&mmdebstrap.stdout)));
+    }
+    Ok(versions)
 }

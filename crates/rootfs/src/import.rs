@@ -1,4 +1,5 @@
-//! Makes an image of a root file system: an ext4 file, a folder, a tar (plain, gzip, zstd, xz), or an OCI image.
+//! Makes an image of a root file system: an ext4 file, a folder, a tar (plain, gzip, zstd, xz), or an OCI
+//! image.
 //!
 //! An ext4 file is checked and copied. A folder or tar is first *staged*: its files are laid out in a
 //! temporary folder as plain files of the calling user, and everything that such files cannot carry (owners,
@@ -47,6 +48,7 @@ mod oci;
 pub(crate) mod source;
 mod staging;
 mod tar;
+mod write_tar;
 
 pub use fetched::RemoteImage;
 use source::SourceKind;
@@ -64,9 +66,11 @@ pub struct ImportOptions {
     pub source_date_epoch: Option<i64>,
     /// Where the image comes from, for its record. Default: the path.
     pub description: Option<String>,
-    /// Who a learner logs in as; the image must have that user. Default: uid 1000 where there is one, else `root`.
+    /// Who a learner logs in as; the image must have that user. Default: uid 1000 where there is one, else
+    /// `root`.
     pub user: Option<dozlab_session::name::LoginUser>,
-    /// Bytes of the file system that is made of a folder or tar. Default: its contents and a quarter, and 128 MiB.
+    /// Bytes of the file system that is made of a folder or tar. Default: its contents and a quarter, and 128
+    /// MiB.
     pub size: Option<u64>,
     /// How registries are talked to. Default: with TLS, without credentials.
     pub pull: PullOptions,
@@ -246,6 +250,12 @@ impl ImportError {
     }
 }
 
+/// An OCI image that a build begins with.
+pub(crate) struct OciBase {
+    /// The digest of its manifest: `sha256:…`.
+    pub(crate) digest: String,
+}
+
 /// What the pieces of an import need to know of it.
 struct Import {
     workspace: Workspace,
@@ -304,7 +314,28 @@ impl Store {
         self.keep(name, &import, image, contents, None).await
     }
 
-    /// Moves the image that was made into the store. Its digest and length are computed where they are not known.
+    /// Writes the tree of an OCI image to `tar`, for a build; nothing of it comes into the store.
+    pub(crate) async fn oci_tree(
+        &self,
+        reference: &ImageReference,
+        options: ImportOptions,
+        tar: &Path,
+        progress: Arc<dyn Progress>,
+    ) -> Result<OciBase, ImportError> {
+        let import = Arc::new(Import::new(self, Path::new(""), options, progress)?);
+        let base = oci::stage(&import, reference).await?;
+        let tar = tar.to_owned();
+        run_blocking(move |_| {
+            let needed = import.options.max_bytes;
+            write_tar::write_tar(&base.tree, &tar)
+                .map_err(|error| ImportError::write(&tar, needed, error))?;
+            Ok(OciBase { digest: base.digest })
+        })
+        .await
+    }
+
+    /// Moves the image that was made into the store. Its digest and length are computed where they are not
+    /// known.
     async fn keep(
         &self,
         name: ImageName,

@@ -27,6 +27,10 @@ pub enum Stage {
     Digest,
     /// A disk is grown to its size by `resize2fs`.
     Grow,
+    /// A definition's files are laid over a tree, and its commands run in it.
+    Furnish,
+    /// Programs of a definition are fetched.
+    FetchSources,
     /// An image is compressed.
     Compress,
     /// Data is written through to the device.
@@ -45,6 +49,8 @@ impl fmt::Display for Stage {
             Self::Copy => "copy",
             Self::Digest => "compute digest",
             Self::Grow => "grow",
+            Self::Furnish => "lay files and run commands",
+            Self::FetchSources => "fetch programs",
             Self::Compress => "compress",
             Self::Sync => "write through",
         })

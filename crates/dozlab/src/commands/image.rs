@@ -42,10 +42,14 @@ pub(super) async fn run(command: Image) -> Outcome {
                 screen.clear();
                 show(&record?, output.output);
             }
-            Image::Build { definition, name, mirror, out, output } => {
+            Image::Build { definition, name, mirror, source, out, output } => {
                 let definition = Definition::find(&definition)?;
                 let name = name.unwrap_or_else(|| definition.name.clone());
-                let options = BuildOptions { mirror, import: ImportOptions::from_env(variable) };
+                let options = BuildOptions {
+                    mirror,
+                    sources: source.into_iter().collect(),
+                    import: ImportOptions::from_env(variable),
+                };
                 let progress = Arc::new(screen.clone());
                 let built = build::build(&store, &name, &definition, options, progress.clone()).await?;
                 let published = match out {

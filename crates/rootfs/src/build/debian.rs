@@ -19,10 +19,11 @@ use rustix::process::{Pid, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-use super::BuildError;
 use super::definition::{ImageToml, Suite};
 use super::namespaces::{check_subordinate_ids, is_root, unshared};
 use super::scratch::Scratch;
+use super::software::parse_stanzas;
+use super::{BuildError, MadeTree};
 use crate::progress::Progress;
 
 mod count;
@@ -44,16 +45,16 @@ pub(super) enum Variant {
 
 /// Makes the tree, furnishes it, and writes it to `tar`.
 pub(super) async fn make_tree(
-    suite: &Suite,
-    variant: Variant,
+    (suite, variant): (&Suite, Variant),
     image: &ImageToml,
     mirror: Option<&str>,
     scratch: &Scratch,
     tar: &Path,
     progress: &dyn Progress,
-) -> Result<(), BuildError> {
+) -> Result<MadeTree, BuildError> {
     let mut command = if is_root() {
-        // Not mmdebstrap's own namespaces: as root it mounts in ours, and leaves the mounts when it is killed.
+        // Not mmdebstrap's own namespaces: as root it mounts in ours, and leaves the mounts when it is
+        // killed.
         let Tool { program, package } = MMDEBSTRAP;
         unshared(&MMDEBSTRAP.find().ok_or(ToolError::Missing { program, package })?)?
     } else {
@@ -95,12 +96,17 @@ pub(super) async fn make_tree(
     let tar_file =
         File::create_new(tar).map_err(|source| BuildError::Write { path: tar.to_owned(), source })?;
     command.stdout(tar_file).stderr(Stdio::piped());
-    run(command, suite, progress).await
+    run(command, suite, progress).await?;
+    Ok(MadeTree {
+        base: format!("Debian {}", suite.as_str()),
+        base_digests: read_indices(&scratch.found("indices")?),
+        packages: parse_stanzas(&scratch.found("packages")?),
+    })
 }
 
 /// The signed indices and their digests, from lines of `sha256sum`:
 /// `DIGEST  ./deb.example.org_debian_dists_bookworm_InRelease`. The mirror's part of the name is left out.
-pub(super) fn read_indices(lines: &str) -> Vec<(String, String)> {
+fn read_indices(lines: &str) -> Vec<(String, String)> {
     let index = |line: &str| {
         let (digest, file) = line.split_once("  ")?;
         let (_, dists) = file.split_once("_dists_")?;

@@ -15,10 +15,16 @@
 //! [[files]]                                 # in this order, the later on top; see `FileEntry`
 //! from = "files"
 //! to = "/"
+//!
+//! [sources.tools]                           # programs that are fetched when it is built; see `Source`
+//! url = "https://example.org/release/v1"
+//! files = ["tool"]
+//! to = "/usr/local/bin"
 //! ```
 //!
 //! A key that is not known, or a value that cannot be, is refused with its line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dozlab_session::name::LoginUser;
@@ -27,8 +33,12 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::folder::{DefinitionFolder, embedded_names};
 
+mod values;
+
+pub use values::{BesidePath, FileMode, FileName, OciText, PackageName, PathPattern, Suite, TargetPath};
+
 /// The definition's file in its folder.
-const FILE: &str = "image.toml";
+pub(super) const FILE: &str = "image.toml";
 
 /// A definition that was read, and the folder that it lies in.
 #[derive(Clone, Debug)]
@@ -74,8 +84,8 @@ pub enum DefinitionError {
 }
 
 impl Definition {
-    /// The definition with this name among those in the program (`vm`, `k8s`, `minimal`), or, where `reference`
-    /// has a slash or is `.`, that in a folder.
+    /// The definition with this name among those in the program (`vm`, `k8s`, `minimal`), or, where
+    /// `reference` has a slash or is `.`, that in a folder.
     ///
     /// # Errors
     /// [`DefinitionError`].
@@ -127,19 +137,23 @@ pub struct ImageToml {
     /// What is laid over the tree, in this order. Default: nothing.
     #[serde(default)]
     pub files: Vec<FileEntry>,
+    /// Programs that are fetched, or copied from a folder that is given at build time. Default: none.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Source>,
     /// Shell commands, run as root inside the tree when all files are there. Default: none.
     #[serde(default)]
     pub commands: Vec<String>,
     /// Whether the commands may reach the network. Default: no.
     #[serde(default)]
     pub network: bool,
-    /// Who a learner logs in as; the image must have that user. Default: uid 1000 where there is one, else `root`.
+    /// Who a learner logs in as; the image must have that user. Default: uid 1000 where there is one, else
+    /// `root`.
     pub user: Option<LoginUser>,
     /// Size of the file system in bytes, `1G` in the file. Default: its contents and a quarter, and 128 MiB.
     #[serde(default, deserialize_with = "disk_size")]
     pub size: Option<ByteSize>,
-    /// The newest time that anything in the image has, midnight UTC of a day. Default: the newest in the tree,
-    /// which for Debian is the time of the build.
+    /// The newest time that anything in the image has, midnight UTC of a day. Default: the newest in the
+    /// tree, which for Debian is the time of the build.
     pub date: Option<toml::value::Datetime>,
 }
 
@@ -151,37 +165,10 @@ pub enum Base {
     Debian(Suite),
     /// Nothing but the files of the packages, unpacked and not installed: `{ debian-extract = "bookworm" }`.
     DebianExtract(Suite),
+    /// An OCI image: `{ oci = "docker://alpine:3.20" }`, `{ oci = "docker-archive:base.tar" }`, as `dozlab
+    /// image import` takes it. A relative path begins at the definition's folder.
+    Oci(OciText),
 }
-
-/// A Debian suite: `bookworm`, `trixie`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Suite(String);
-
-/// A Debian package: `vim`, or with its version, `vim=2:9.0.1378-2`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PackageName(String);
-
-/// An absolute path with shell wildcards, as `path-exclude` in `dpkg.cfg(5)` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PathPattern(String);
-
-/// An absolute path inside the image, without its leading slash.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct TargetPath(String);
-
-/// A path below the definition's folder.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct BesidePath(PathBuf);
-
-/// A mode in octal: `"0440"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct FileMode(pub(super) u32);
 
 /// Something that is laid over the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -214,7 +201,7 @@ impl FileEntry {
     /// Where its bytes lie beside `image.toml`.
     pub(super) fn from(&self) -> Option<PathBuf> {
         match &self.body {
-            FileBody::From(path) => Some(path.0.clone()),
+            FileBody::From(path) => Some(path.as_path().to_owned()),
             FileBody::Text(_) | FileBody::Link(_) | FileBody::Folder => None,
         }
     }
@@ -237,12 +224,32 @@ struct FileKeys {
     mode: Option<FileMode>,
 }
 
+/// Programs that come from upstream and not from Debian.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The address that the names are appended to, with `NAME.sha256` beside each: its digest in hexadecimal.
+    pub url: String,
+    /// The names.
+    pub files: Vec<FileName>,
+    /// The folder that they are put into, mode 0755, owned by root.
+    pub to: TargetPath,
+}
+
 impl ImageToml {
     /// What one key says of another.
     fn check(&self) -> Result<(), String> {
         let date = self.date.as_ref();
         if date.is_some_and(|date| date.date.is_none() || date.time.is_some() || date.offset.is_some()) {
             return Err("`date` must be a day without a time: 2026-11-01".to_owned());
+        }
+        let wants_packages = !self.packages.is_empty() || !self.exclude.is_empty() || !self.keep.is_empty();
+        if matches!(self.base, Base::Oci(_)) && wants_packages {
+            return Err(
+                "`packages`, `exclude` and `keep` need a base of Debian: with `base = { oci = … }`, let \
+                        `commands` run the image's own package manager, with `network = true`"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -278,102 +285,6 @@ impl TryFrom<FileKeys> for FileEntry {
             return Err("a link has no `mode`".to_owned());
         }
         Ok(Self { to: keys.to, body, owner: (keys.owner, keys.group), mode: keys.mode })
-    }
-}
-
-impl TryFrom<String> for Suite {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
-        if text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(fits) {
-            return Ok(Self(text));
-        }
-        Err(format!("{text:?} is no Debian suite, such as `bookworm`"))
-    }
-}
-
-impl TryFrom<String> for PackageName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (name, version) = text.split_once('=').unwrap_or((&text, "1"));
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
-        let is_name = name.len() >= 2 && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(fits);
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:~".contains(&byte);
-        if is_name && !version.is_empty() && version.bytes().all(fits) {
-            return Ok(Self(text));
-        }
-        Err(format!("{text:?} is no Debian package, such as `vim` or `vim=2:9.0.1378-2`"))
-    }
-}
-
-impl TryFrom<String> for PathPattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with('/') && !text.contains(char::is_control) {
-            return Ok(Self(text));
-        }
-        Err(format!("{text:?} is no pattern of absolute paths, such as `/usr/share/doc/*`"))
-    }
-}
-
-impl TryFrom<String> for TargetPath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let Some(path) = text.strip_prefix('/') else {
-            return Err(format!("{text:?} is no absolute path in the image"));
-        };
-        let path = path.trim_end_matches('/');
-        let is_plain = |part: &str| !["", ".", ".."].contains(&part);
-        if (path.is_empty() || path.split('/').all(is_plain)) && !path.contains(char::is_control) {
-            return Ok(Self(path.to_owned()));
-        }
-        Err(format!("{text:?} is no plain path: `.`, `..`, empty parts and control characters are refused"))
-    }
-}
-
-impl TryFrom<String> for BesidePath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_below =
-            Path::new(&text).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        if is_below && !text.is_empty() {
-            return Ok(Self(text.into()));
-        }
-        Err(format!("{text:?} is no path below the folder of {FILE}"))
-    }
-}
-
-impl TryFrom<String> for FileMode {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match u32::from_str_radix(&text, 8) {
-            Ok(mode) if mode <= 0o7777 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Self(mode)),
-            _ => Err(format!("{text:?} is no mode in octal, such as \"0440\"")),
-        }
-    }
-}
-
-macro_rules! read_as_text {
-    ($($name:ident),*) => {
-        $(impl $name {
-            pub(super) fn as_str(&self) -> &str {
-                &self.0
-            }
-        })*
-    };
-}
-
-read_as_text!(Suite, PackageName, PathPattern, TargetPath);
-
-impl BesidePath {
-    pub(super) fn as_path(&self) -> &Path {
-        &self.0
     }
 }
 

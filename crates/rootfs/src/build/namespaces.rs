@@ -10,7 +10,15 @@ use tokio::process::Command;
 use super::BuildError;
 
 const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
+/// What the script `furnish` runs commands in.
+const BWRAP: Tool = Tool { program: "bwrap", package: "bubblewrap" };
 const NEWUIDMAP: Tool = Tool { program: "newuidmap", package: "uidmap" };
+
+/// Whether commands of a definition can be run.
+pub(super) fn check_bwrap() -> Result<(), ToolError> {
+    let Tool { program, package } = BWRAP;
+    BWRAP.find().map(|_| ()).ok_or(ToolError::Missing { program, package })
+}
 
 pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -20,6 +28,17 @@ pub(super) fn is_root() -> bool {
 pub(super) fn unshared(program: &Path) -> Result<Command, ToolError> {
     let mut command = UNSHARE.command()?;
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(program);
+    Ok(command)
+}
+
+/// A script as root of a user namespace with many ids, or as root, in namespaces that end with it.
+pub(super) fn contained(script: &Path) -> Result<Command, BuildError> {
+    let mut command = UNSHARE.command()?;
+    if !is_root() {
+        check_subordinate_ids()?;
+        command.args(["--user", "--map-root-user", "--map-auto"]);
+    }
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(script);
     Ok(command)
 }
 

@@ -1,7 +1,7 @@
-//! What a definition lays over the tree, as a tar: its `files`.
+//! What a definition lays over the tree, as a tar: its `files`, and the programs of its `sources`.
 //!
-//! The tar has the owners, modes and times that the definition says, whatever the files here have, so that the
-//! same definition makes the same image wherever it is checked out.
+//! The tar has the owners, modes and times that the definition says, whatever the files here have, so that
+//! the same definition makes the same image wherever it is checked out.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -11,16 +11,39 @@ use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
 use super::BuildError;
-use super::definition::{Definition, DefinitionError, FileBody, FileEntry};
+use super::definition::{Definition, DefinitionError, FileBody, FileEntry, TargetPath};
 use super::folder::Found;
 
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
+/// The mode of programs from sources.
+const PROGRAM_MODE: u32 = 0o755;
+
+/// A program that a source has given.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// Where it lies on this machine.
+    pub(super) path: PathBuf,
+    /// The folder it goes to.
+    pub(super) to: TargetPath,
+    /// Its name there.
+    pub(super) name: String,
+    /// Its SHA-256 in hexadecimal.
+    pub(super) sha256: String,
+}
 /// Writes the tar to `path`; `date` is the time of everything in it.
-pub(super) fn write(definition: &Definition, date: i64, path: &Path) -> Result<(), BuildError> {
+pub(super) fn write(
+    definition: &Definition,
+    programs: &[Program],
+    date: i64,
+    path: &Path,
+) -> Result<(), BuildError> {
     let unwritable = |source| BuildError::Write { path: path.to_owned(), source };
     let file = File::create_new(path).map_err(unwritable)?;
     let mut overlay = Overlay { tar: Builder::new(file), date: u64::try_from(date).unwrap_or(0), path };
+    for program in programs {
+        overlay.add_program(program)?;
+    }
     for entry in &definition.image.files {
         overlay.add(definition, entry)?;
     }
@@ -54,7 +77,7 @@ struct Overlay<'a> {
 impl Overlay<'_> {
     fn add(&mut self, definition: &Definition, entry: &FileEntry) -> Result<(), BuildError> {
         let to = entry.to.as_str();
-        let mode = entry.mode.map(|mode| mode.0);
+        let mode = entry.mode.map(|mode| mode.bits());
         match &entry.body {
             FileBody::From(from) => self.add_from(definition, entry, from.as_path(), to),
             FileBody::Text(text) => self.append(
@@ -80,7 +103,7 @@ impl Overlay<'_> {
     ) -> Result<(), BuildError> {
         match definition.folder.look(from)? {
             Found::File => {
-                let mode = entry.mode.map_or(FILE_MODE, |mode| mode.0);
+                let mode = entry.mode.map_or(FILE_MODE, |mode| mode.bits());
                 let bytes = definition.folder.read(from)?;
                 self.append(self.header(EntryType::Regular, mode, entry.owner), to, &bytes)
             }
@@ -97,6 +120,15 @@ impl Overlay<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn add_program(&mut self, program: &Program) -> Result<(), BuildError> {
+        let unreadable = |source| BuildError::SourceUnreadable { path: program.path.clone(), source };
+        let file = File::open(&program.path).map_err(unreadable)?;
+        let mut header = self.header(EntryType::Regular, PROGRAM_MODE, (0, 0));
+        header.set_size(file.metadata().map_err(unreadable)?.len());
+        let to = format!("{}/{}", program.to.as_str(), program.name);
+        self.tar.append_data(&mut header, to, file).map_err(|error| self.unwritable(error))
     }
 
     fn link(&mut self, entry: &FileEntry, to: &str, target: &Path) -> Result<(), BuildError> {

@@ -1,5 +1,6 @@
 //! What an image was built from, and what is in it, as the two documents that others' tools read: an in-toto
-//! statement with SLSA provenance (<https://slsa.dev/spec/v1.0/provenance>), and an SPDX 2.3 list of software.
+//! statement with SLSA provenance (<https://slsa.dev/spec/v1.0/provenance>), and an SPDX 2.3 list of
+//! software.
 //!
 //! Neither holds a time of day or anything else of this machine: the same build gives the same documents.
 
@@ -15,11 +16,11 @@ const BUILDER: &str = "https://github.com/DozLab/dozlab";
 #[derive(Clone, Debug)]
 pub(super) struct Provenance {
     pub(super) name: String,
-    /// The definition's files, by path, with their SHA-256.
+    /// The definition's files and the programs of its sources, by name, with their SHA-256.
     pub(super) definition: Vec<(String, String)>,
-    /// The base: `debian:bookworm`.
+    /// The base: `Debian bookworm`, or an OCI reference.
     pub(super) base: String,
-    /// What the base was read from, with its SHA-256: Debian's `InRelease` files.
+    /// What the base was read from, with its SHA-256: Debian's `InRelease` files, an OCI image's manifest.
     pub(super) base_digests: Vec<(String, String)>,
     pub(super) packages: Vec<Package>,
     /// Programs and their versions.

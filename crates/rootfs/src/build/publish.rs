@@ -71,8 +71,8 @@ pub struct Published {
 }
 
 impl Built {
-    /// Writes the image and its documents into `folder`, which is made where it is not there. Files that are there
-    /// give way, each when the new one is complete.
+    /// Writes the image and its documents into `folder`, which is made where it is not there. Files that are
+    /// there give way, each when the new one is complete.
     ///
     /// # Errors
     /// [`PublishError`].

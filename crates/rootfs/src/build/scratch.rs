@@ -12,7 +12,8 @@ use super::definition::ImageToml;
 use super::namespaces::is_root;
 use crate::store::Workspace;
 
-/// Open to all who can enter its parent: in a user namespace, scripts run as another user. Nothing in it is secret.
+/// Open to all who can enter its parent: in a user namespace, scripts run as another user. Nothing in it is
+/// secret.
 pub(super) struct Scratch {
     folder: tempfile::TempDir,
     date: i64,
@@ -48,6 +49,11 @@ impl Scratch {
 
     pub(super) fn add_script(&self, name: &str, text: &str) -> Result<(), BuildError> {
         write_with_mode(&self.path().join(name), text, 0o755).map_err(|source| self.unwritable(source))
+    }
+
+    /// Lets the other user of a user namespace read a file, and remove it.
+    pub(super) fn open_to_all(&self, path: &Path) -> Result<(), BuildError> {
+        fs::set_permissions(path, Permissions::from_mode(0o644)).map_err(|source| self.unwritable(source))
     }
 
     pub(super) fn path(&self) -> &Path {

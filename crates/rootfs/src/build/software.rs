@@ -1,7 +1,7 @@
 //! Which packages are in an image, from the stanzas of Debian's package indices.
 //!
-//! apt has checked the indices' signatures and the packages' digests before anything was unpacked, so a digest
-//! in a stanza is that of the package that was used.
+//! apt has checked the indices' signatures and the packages' digests before anything was unpacked, so a
+//! digest in a stanza is that of the package that was used.
 
 use serde::Serialize;
 
@@ -21,7 +21,8 @@ pub struct Package {
 }
 
 impl Package {
-    /// Its package URL (<https://github.com/package-url/purl-spec>): `pkg:deb/debian/libc6@2.36-9?arch=amd64`.
+    /// Its package URL (<https://github.com/package-url/purl-spec>):
+    /// `pkg:deb/debian/libc6@2.36-9?arch=amd64`.
     #[must_use]
     pub fn purl(&self) -> String {
         let Self { name, version, architecture, .. } = self;
@@ -34,8 +35,8 @@ fn percent_encoded(text: &str) -> String {
     text.replace('%', "%25").replace('+', "%2B")
 }
 
-/// The packages of the stanzas that `apt-cache show` prints, sorted. A stanza without name, version, architecture
-/// and digest is none of a package that apt has fetched.
+/// The packages of the stanzas that `apt-cache show` prints, sorted. A stanza without name, version,
+/// architecture and digest is none of a package that apt has fetched.
 pub(super) fn parse_stanzas(text: &str) -> Vec<Package> {
     let mut packages: Vec<Package> = text.split("\n\n").filter_map(parse_stanza).collect();
     packages.sort();

@@ -22,6 +22,8 @@ pub(super) struct StagedImage {
     pub(super) tree: StagedTree,
     /// Whom its configuration names as its user.
     pub(super) user: LoginUser,
+    /// The digest of its manifest.
+    pub(super) digest: String,
 }
 
 /// Fetches what is not here yet, and lays the image out.
@@ -97,5 +99,9 @@ fn lay_out(image: &Image, import: &Import, cancel: &CancelFlag) -> Result<Staged
     layer::apply_all(image, &mut staging, import, cancel)?;
     let configuration = image.configuration().config().as_ref();
     let user = configuration.and_then(|configuration| configuration.user().clone()).unwrap_or_default();
-    Ok(StagedImage { tree: staging.finish()?, user: LoginUser::Configured(user) })
+    Ok(StagedImage {
+        tree: staging.finish()?,
+        user: LoginUser::Configured(user),
+        digest: image.digest().to_string(),
+    })
 }

@@ -82,13 +82,13 @@ fn a_failed_build_says_mmdebstrap_s_last_words() {
 }
 
 #[test]
-fn a_missing_mmdebstrap_names_its_package() {
+fn a_missing_program_names_its_package() {
     // Only where the system has none in the folders that are always searched.
     let lab = Lab::new();
     let mut command = Command::new(program());
     command.arg("build").arg(lab.path("store")).arg("vm").env("PATH", "/nonexistent");
     let (_, said) = run_program(&mut command);
-    assert!(said.contains("`mmdebstrap` is not installed: run `apt-get install mmdebstrap`"), "{said}");
+    assert!(said.contains("`bwrap` is not installed: run `apt-get install bubblewrap`"), "{said}");
 }
 
 #[test]

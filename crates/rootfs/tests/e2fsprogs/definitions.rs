@@ -10,7 +10,7 @@ use dozlab_rootfs::build::{BuildError, BuildOptions, Built, Definition, Publishe
 use dozlab_rootfs::import::ImportOptions;
 use serde_json::Value;
 
-use super::support::{Lab, debugfs, inode, tool, write};
+use super::support::{Entry, Lab, debugfs, inode, tar, tool, write};
 
 const SMALL: &str = r#"
 description = "busybox, and what a definition can say"
@@ -122,7 +122,7 @@ fn documents_tell_of(built: &Built, published: &Published) {
     assert_eq!(statement["subject"][0]["digest"]["sha256"], published.digest.digits());
     assert_eq!(statement["subject"][1]["digest"]["sha256"], built.record.digest.digits());
     let definition = &statement["predicate"]["buildDefinition"];
-    assert_eq!(definition["externalParameters"]["base"], "debian:bookworm");
+    assert_eq!(definition["externalParameters"]["base"], "Debian bookworm");
     let used = definition["resolvedDependencies"].to_string();
     for dependency in ["image.toml", "beside/below/file", "debian/dists/bookworm/InRelease", &busybox.purl()]
     {
@@ -150,4 +150,99 @@ async fn commands_have_no_network_and_a_failed_one_is_shown_and_leaves_nothing()
     let error = built(&lab, &SMALL.replace("\"beside\"", "\"nowhere\""), None).await.unwrap_err().to_string();
     assert!(error.contains("small/nowhere"), "{error}");
     lab.assert_store_is_empty();
+}
+
+#[tokio::test]
+async fn an_oci_image_can_be_the_base_and_keeps_what_it_has() {
+    let lab = Lab::new();
+    // As `docker save` writes it: busybox, with an owner, a hard link and an extended attribute to keep.
+    let program = fs::read("/bin/busybox").unwrap();
+    let layer = tar(&[
+        Entry { mode: 0o755, ..Entry::file("bin/busybox", &program) },
+        Entry::symlink("bin/sh", "busybox"),
+        Entry { owner: (33, 44), mode: 0o4750, ..Entry::file("srv/kept", b"kept\n") },
+        Entry { owner: (33, 44), mode: 0o4750, ..Entry::hard_link("srv/again", "srv/kept") },
+        Entry { records: &[("SCHILY.xattr.user.colour", b"blue")], ..Entry::file("srv/blue", b"") },
+        Entry::file("etc/passwd", b"root:x:0:0::/root:/bin/sh\n"),
+    ]);
+    let manifest = br#"[{"Config":"c.json","RepoTags":["base:1"],"Layers":["l/layer.tar"]}]"#;
+    let layer_digest = tool(
+        "sh",
+        &["-c", &{
+            write(&lab.path("layer.tar"), &layer);
+            format!("sha256sum <'{}' | cut -c1-64 | tr -d '\\n'", lab.path("layer.tar").display())
+        }],
+    );
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["sha256:{layer_digest}"]}}}}"#
+    );
+    let archive = tar(&[
+        Entry::file("c.json", config.as_bytes()),
+        Entry::file("l/layer.tar", &layer),
+        Entry::file("manifest.json", manifest),
+    ]);
+    let text = r#"
+description = "an OCI base"
+base = { oci = "docker-archive:base.tar" }
+date = 2026-01-02
+commands = ["/bin/busybox chown 7:8 /srv/blue; /bin/busybox touch /srv/made"]
+"#;
+    let definition = definition(&lab, text).unwrap();
+    write(&lab.path("small/base.tar"), &archive);
+    let digest = |built: &Built| built.record.digest.clone();
+    let mut digests = Vec::new();
+    for _ in 0..2 {
+        let made = build(&lab.store, "oci", &definition, BuildOptions::default(), Arc::new(NoProgress)).await;
+        digests.push(made.unwrap());
+    }
+    assert_eq!(digest(&digests[0]), digest(&digests[1]));
+    let image = lab.blob(&digests[0].record);
+    let old = 1_700_000_000;
+    assert_eq!(inode(&image, "/srv/kept"), format!("regular 04750 33 44 2 5 {old}"));
+    assert_eq!(inode(&image, "/srv/blue"), format!("regular 0644 7 8 1 0 {old}"));
+    assert!(debugfs(&image, "ea_get /srv/blue user.colour").contains("blue"));
+    assert_eq!(
+        debugfs(&image, "stat /srv/made").lines().filter(|line| line.contains("mtime: 0x6957")).count(),
+        1
+    );
+    assert!(definition_error(&format!("{text}packages = ['vim']\n")).contains("need a base of Debian"));
+}
+
+fn definition_error(text: &str) -> String {
+    let lab = Lab::new();
+    definition(&lab, text).unwrap_err()
+}
+
+#[tokio::test]
+async fn programs_come_from_a_source_s_address_with_its_digest_or_from_a_folder() {
+    let lab = Lab::new();
+    let upstream = lab.path("upstream");
+    fs::create_dir(&upstream).unwrap();
+    write(&upstream.join("tool"), b"#!/bin/sh\n");
+    let url = format!("file://{}", upstream.display());
+    let text =
+        format!("{SMALL}\n[sources.tools]\nurl = \"{url}\"\nfiles = [\"tool\"]\nto = \"/usr/local/bin\"\n");
+    // No file with a digest, then a wrong one.
+    let error = built(&lab, &text, None).await.unwrap_err().to_string();
+    assert!(error.contains("tool.sha256"), "{error}");
+    write(&upstream.join("tool.sha256"), format!("{}\n", "0".repeat(64)).as_bytes());
+    let error = built(&lab, &text, None).await.unwrap_err().to_string();
+    assert!(error.contains(&"0".repeat(64)), "{error}");
+
+    let wanted = tool("sha256sum", &[upstream.join("tool").to_str().unwrap()]);
+    write(&upstream.join("tool.sha256"), wanted.as_bytes());
+    let made = built(&lab, &text, None).await.unwrap();
+    let modified = 1_767_312_000;
+    assert_eq!(
+        inode(&lab.blob(&made.record), "/usr/local/bin/tool"),
+        format!("regular 0755 0 0 1 10 {modified}")
+    );
+    let published = published(&lab, &made, "out").await;
+    assert!(json(&published.provenance).to_string().contains(&wanted[..64]));
+
+    let definition = definition(&lab, &text.replace(&url, "file:///nonexistent")).unwrap();
+    let sources = [("tools".to_owned(), upstream)].into();
+    let options = BuildOptions { sources, ..BuildOptions::default() };
+    let from_folder = build(&lab.store, "small", &definition, options, Arc::new(NoProgress)).await.unwrap();
+    assert_eq!(from_folder.record.digest, made.record.digest);
 }

@@ -24,7 +24,7 @@ fn every_definition_of_the_program_is_sound() {
 #[test]
 fn the_smallest_definition_has_a_description_and_a_base() {
     let definition = open("description = 'd'\nbase = { debian = 'bookworm' }\n").unwrap();
-    assert_eq!(definition.image.base, Base::Debian(Suite("bookworm".into())));
+    assert_eq!(definition.image.base, Base::Debian(Suite::try_from("bookworm".to_owned()).unwrap()));
     assert!(!definition.image.network);
     assert_eq!(definition.image.source_date(), None);
 }

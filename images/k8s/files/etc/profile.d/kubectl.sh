@@ -1,0 +1,1 @@
+[ -n "${BASH_VERSION-}" ] && command -v kubectl >/dev/null && . <(kubectl completion bash)
