@@ -13,7 +13,7 @@ mod tests;
 
 pub use request::{LabSessionError, LabSessionProblem};
 pub use spec::{Config, CustomImages, LabSession, LabSessionSpec, Password, Resources};
-pub use status::{ConditionType, Endpoints, LabSessionStatus, Usage};
+pub use status::{ConditionType, Endpoints, LabSessionStatus, PodRetry, Usage};
 
 /// The API group.
 pub const GROUP: &str = "dozlab.io";

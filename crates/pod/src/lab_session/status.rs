@@ -24,6 +24,9 @@ pub struct LabSessionStatus {
     /// The session's pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
+    /// The uid of that pod.
+    #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
     /// The session's service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
@@ -58,6 +61,9 @@ pub struct LabSessionStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub restarts: Option<u32>,
+    /// The pod that was given up last, and when another one is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<PodRetry>,
     /// What the session uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -80,6 +86,21 @@ pub struct Endpoints {
     /// The VM's SSH server, `ssh://ADDRESS:PORT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
+}
+
+/// A pod that was given up, and when another one is made. A controller that is interrupted between the two reads here
+/// that the pod has been counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRetry {
+    /// The uid of the pod that was given up.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// How many pods in a row were given up because they failed.
+    #[schemars(range(min = 0))]
+    pub attempt: u32,
+    /// When the next pod is made.
+    pub after: Time,
 }
 
 /// What the session uses.
