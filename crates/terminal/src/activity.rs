@@ -11,21 +11,28 @@ use tracing::warn;
 /// How often the file is touched at most.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Sets a file's modification time when something happens.
+/// Remembers when something happened last, and sets a file's modification time then.
 pub(crate) struct Activity {
     file: Option<PathBuf>,
     last: Mutex<Option<Instant>>,
+    used: Mutex<Instant>,
 }
 
 impl Activity {
     /// Notes activity on this file, if there is one.
     pub(crate) fn new(file: Option<PathBuf>) -> Self {
-        Self { file, last: Mutex::new(None) }
+        Self { file, last: Mutex::new(None), used: Mutex::new(Instant::now()) }
+    }
+
+    /// For how long the learner has done nothing; since the start, if ever.
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// The learner did something. A file that cannot be touched is reported and does not stand in the
     /// learner's way.
     pub(crate) fn note(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let Some(file) = &self.file else { return };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < INTERVAL) {
@@ -66,6 +73,16 @@ mod tests {
 
         Activity::new(Some(path.clone())).note();
         assert!(age(&path) < INTERVAL, "an old file is touched again");
+    }
+
+    #[test]
+    fn activity_ends_idleness() {
+        let activity = Activity::new(None);
+        std::thread::sleep(Duration::from_millis(20));
+        let before = activity.idle_for();
+        assert!(before >= Duration::from_millis(20));
+        activity.note();
+        assert!(activity.idle_for() < before);
     }
 
     #[test]

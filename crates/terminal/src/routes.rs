@@ -113,7 +113,9 @@ impl FromRequestParts<Arc<Lab>> for Authorized {
 
 async fn health(State(lab): State<Arc<Lab>>) -> Response {
     let uptime = lab.started.elapsed().as_secs();
-    Json(json!({ "status": "ok", "sessions": lab.metrics.open.get(), "uptime": uptime })).into_response()
+    let idle = lab.activity.idle_for().as_secs();
+    Json(json!({ "status": "ok", "sessions": lab.metrics.open.get(), "uptime": uptime, "idleSeconds": idle }))
+        .into_response()
 }
 
 async fn ready(State(lab): State<Arc<Lab>>) -> Response {
