@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs fuzz clean help
+.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs bench-controller fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ bench-kernel: test-packages build ## Debian's kernel beside the slim one, which 
 bench-rootfs: test-packages ## preparing disks of three images, beside curl, e2fsck and resize2fs (RUNS=5); as root
 	$(CARGO) build --release --locked --bin dozlab
 	./scripts/bench-rootfs
+
+bench-controller: test-packages ## many sessions on a real API server, beside a client that writes blind (SESSIONS=500)
+	./scripts/kube-apiserver build
+	SESSIONS=$(or $(SESSIONS),500) $(CARGO) bench --package dozlab-controller --bench sessions
 
 build: ## the binary, target/release/dozlab
 	$(CARGO) build --release --locked --bin dozlab
