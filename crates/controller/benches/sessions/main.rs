@@ -33,8 +33,7 @@ async fn main() {
     println!("blind client      {count} sessions in {:.1} s, {:.1} a second", blind, count as f64 / blind);
 
     let cluster = Cluster::new("bench-controller").await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let controller = cluster.controller(&[&format!("--metrics-bind-address=127.0.0.1:{port}")]);
+    let controller = cluster.controller(&[]);
     controller.says("the controller works").await;
     let kubelet = kubelet::start(&cluster);
     let running = tokio::spawn(watch_running(cluster.sessions(), count));
