@@ -15,6 +15,7 @@
 
 mod config;
 pub mod egress;
+mod forwarding;
 pub mod namespace;
 pub mod relay;
 mod ruleset;
@@ -22,4 +23,5 @@ mod setup;
 
 pub use config::{NetworkConfig, NetworkConfigError};
 pub use egress::EgressFilter;
+pub use forwarding::ForwardingError;
 pub use setup::{Mode, NetworkSetup, SetupError};

@@ -14,6 +14,7 @@ use dozlab_session::plan::Egress;
 
 use crate::NetworkConfig;
 use crate::egress::Network;
+use crate::forwarding::{self, ForwardingError};
 use crate::relay::host_networks;
 use crate::ruleset::Ruleset;
 
@@ -34,16 +35,17 @@ pub enum NamespaceError {
         /// What the tool said.
         source: ToolError,
     },
-    /// A setting of the kernel could not be changed.
-    #[error(
-        "cannot switch on IP forwarding by writing {path}: {source}; it needs root, or in a pod the sysctl net.ipv4.ip_forward=1"
-    )]
+    /// Forwarding could not be switched on outside the namespace.
+    #[error("cannot switch on this machine's IP forwarding by writing {path}: {source}; it needs root")]
     Forwarding {
         /// The file under `/proc/sys`.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+    /// Forwarding could not be switched on inside the namespace.
+    #[error(transparent)]
+    ForwardingInside(#[from] ForwardingError),
     /// There is no interface to reach the world through.
     #[error(
         "the interface {uplink} has no IPv4 address: the namespace needs one before the VM's network can be made"
@@ -106,7 +108,7 @@ pub async fn set_up(network: &PodNetwork) -> Result<NetworkConfig, NamespaceErro
     IP.run_with_input(["-batch", "-"], batch.as_bytes())
         .await
         .map_err(tool("give the tap device its address"))?;
-    switch_on_forwarding()?;
+    forwarding::switch_on(&[&network.uplink, &network.tap]).await?;
     let ruleset = Ruleset {
         uplink: &network.uplink,
         tap: &network.tap,

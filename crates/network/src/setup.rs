@@ -123,6 +123,17 @@ impl NetworkSetup {
     /// # Errors
     /// [`SetupError`].
     pub async fn run(&self) -> Result<NetworkConfig, SetupError> {
+        let config = self.make().await?;
+        config.write(&self.config)?;
+        tracing::info!(path = %self.config.display(), "the network's configuration is written");
+        Ok(config)
+    }
+
+    /// Makes the network, and writes no file: what the VM's container does where nobody has made it before.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn make(&self) -> Result<NetworkConfig, SetupError> {
         let config = match self.mode {
             Mode::Pod => set_up(&self.pod_network()).await?,
             Mode::User => NetworkConfig {
@@ -132,8 +143,7 @@ impl NetworkSetup {
                 tap: self.tap.to_string(),
             },
         };
-        config.write(&self.config)?;
-        tracing::info!(path = %self.config.display(), pod = %config.pod, vm = %config.vm, "the network is ready");
+        tracing::info!(pod = %config.pod, vm = %config.vm, "the network is ready");
         Ok(config)
     }
 
