@@ -25,6 +25,7 @@ use tokio::process::{ChildStdout, Command};
 use crate::command_line;
 use crate::hypervisor::{ControlError, Hypervisor, LaunchError, RunningVm, VmEnd};
 use crate::machine::{Disk, GUEST_MAC, Machine, NetworkBackend};
+use crate::settings::HOST_KEY_VARIABLE;
 use crate::socket_folder::SocketFolder;
 
 /// The program's name on the `PATH`.
@@ -102,6 +103,7 @@ impl Hypervisor for Firecracker {
         let mut command = Command::new(&self.program);
         command.args(["--api-sock", API_SOCKET, "--id", "lab"]).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove(HOST_KEY_VARIABLE);
         let mut child =
             BoundChild::spawn(&mut command, Signal::KILL).map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound => LaunchError::Missing {

@@ -22,5 +22,5 @@ pub use hypervisor::{ControlError, Hypervisor, LaunchError, RunningVm, VmEnd};
 pub use machine::{Machine, NetworkBackend};
 pub use probe::{Accelerator, Choice, HypervisorKind};
 pub use qemu::Qemu;
-pub use settings::{Settings, SettingsError};
+pub use settings::{Guest, GuestVariables, Settings, SettingsError};
 pub use supervisor::{Outcome, Supervisor, SupervisorError};

@@ -15,6 +15,7 @@ use tokio::process::{ChildStdout, Command};
 use crate::hypervisor::{ControlError, Hypervisor, LaunchError, RunningVm, VmEnd};
 use crate::machine::{Machine, NetworkBackend};
 use crate::probe::Accelerator;
+use crate::settings::HOST_KEY_VARIABLE;
 use crate::socket_folder::SocketFolder;
 use crate::{command_line, qemu::qmp::Qmp};
 
@@ -88,6 +89,7 @@ impl Hypervisor for Qemu {
         command.args(arguments::arguments(machine, self.accelerator, &self.command_line(machine)));
         command.current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove(HOST_KEY_VARIABLE);
         let mut child = BoundChild::spawn(&mut command, Signal::KILL)
             .map_err(|source| LaunchError::Start { program: self.describe(), source })?;
         let qmp = match connect(&mut child, &socket).await {

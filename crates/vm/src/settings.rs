@@ -3,6 +3,8 @@
 //! Names and defaults are those of existing lab pods; what they did not have has a default that leaves them
 //! working.
 
+mod guest;
+
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,6 @@ use dozlab_network::egress::Network;
 use dozlab_network::relay::Relay;
 use dozlab_session::cpu::Vcpus;
 use dozlab_session::defaults;
-use dozlab_session::guest_config::GuestConfig;
 use dozlab_session::plan::Egress;
 use dozlab_session::size::ByteSize;
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +24,9 @@ use rustix::fs::{FlockOperation, flock};
 use crate::machine::{Machine, NetworkBackend};
 use crate::probe::Choice;
 use crate::socket_folder::SocketFolder;
+
+pub(crate) use guest::HOST_KEY_VARIABLE;
+pub use guest::{Guest, GuestVariables};
 
 /// How long the guest may take to power off in order.
 const DEFAULT_GRACE: Duration = Duration::from_secs(15);
@@ -37,8 +41,8 @@ pub struct Settings {
     pub writable_disk: Option<PathBuf>,
     /// `KERNEL_PATH`: the `vmlinux` in a folder that `dozlab kernel import` prepared; `/find/vmlinux.bin`.
     pub kernel: PathBuf,
-    /// `GUEST_CONFIG`: the guest's configuration, JSON. Required; holds the VM's host key.
-    pub guest_config: PathBuf,
+    /// `GUEST_CONFIG`, or the variables that take its place: what the guest is to become.
+    pub guest: Guest,
     /// `CPU_COUNT`: virtual CPUs; 1.
     pub vcpus: Vcpus,
     /// `MEMORY`: memory in MiB; 1024.
@@ -120,7 +124,7 @@ impl Settings {
             disk: required("ROOTFS_PATH", "it should name the disk that init-rootfs prepared")?,
             writable_disk: variable("WRITABLE_DISK_PATH").map(PathBuf::from),
             kernel: variable("KERNEL_PATH").unwrap_or_else(|| "/find/vmlinux.bin".into()).into(),
-            guest_config: required("GUEST_CONFIG", "it should name the guest's configuration")?,
+            guest: Guest::from_env(variable)?,
             vcpus: parsed("CPU_COUNT", variable("CPU_COUNT"))?.unwrap_or(Vcpus::ONE),
             memory: memory.transpose()?.unwrap_or(defaults::MEMORY),
             hypervisor: parsed("HYPERVISOR", variable("HYPERVISOR"))?.unwrap_or_default(),
@@ -160,10 +164,7 @@ impl Settings {
                 return Err(file(variable, path, &error));
             }
         }
-        let text = std::fs::read(&self.guest_config)
-            .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
-        let mut config: GuestConfig = serde_json::from_slice(&text)
-            .map_err(|error| file("GUEST_CONFIG", &self.guest_config, &error))?;
+        let mut config = self.guest.config(kernel)?;
         let network = match self.ssh_forward {
             None => NetworkBackend::Tap { name: self.tap.clone() },
             Some(ssh_forward) => {

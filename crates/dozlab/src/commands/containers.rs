@@ -43,6 +43,10 @@ pub(super) async fn vm() -> Outcome {
         )
         .into());
     }
+    if variable("NETWORK_MODE").is_some() {
+        // In a lab pod of the older kind nobody has made it before this container.
+        NetworkSetup::from_env(variable)?.make().await?;
+    }
     let machine = settings.prepare(&kernel)?;
     let (sender, requests) = watch::channel(Request::Run);
     let mut terminated = signals::termination()?;
