@@ -1,6 +1,8 @@
 //! The command line's grammar, with the help that teaches it.
 
 use std::ffi::OsString;
+mod render;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,6 +16,8 @@ use dozlab_session::name::{Hostname, LoginUser};
 use dozlab_session::plan::Egress;
 use dozlab_session::size::{ByteSize, SizeError};
 use dozlab_vm::Choice;
+
+pub(crate) use render::{Render, SecretSource};
 
 /// Hands-on labs: a virtual machine with a web terminal and an editor, made from any root file system.
 #[derive(Debug, Parser)]
@@ -70,6 +74,8 @@ pub(crate) enum Command {
     /// The editor
     #[command(subcommand)]
     Editor(Editor),
+    /// Print the objects of Kubernetes that a lab comes to, as YAML
+    Render(Box<Render>),
     /// Write a completion script for a shell
     ///
     /// For bash: `dozlab completions bash > ~/.local/share/bash-completion/completions/dozlab`
@@ -134,7 +140,9 @@ Environment:
   ROOTFS_PATH           the disk that init-rootfs prepared, or the image below WRITABLE_DISK_PATH
   WRITABLE_DISK_PATH    the disk that is laid over ROOTFS_PATH, which is then only read
   KERNEL_PATH           a kernel that `dozlab kernel import` prepared (default /find/vmlinux.bin)
-  GUEST_CONFIG          the guest's configuration, with the machine's host key
+  GUEST_CONFIG          the guest's configuration, with the machine's host key; or, as in a lab pod:
+    SESSION_ID, VM_HOSTNAME, SSH_USER, SSH_AUTHORIZED_KEY, SSH_HOST_PRIVATE_KEY, VM_IP, GATEWAY_IP, DNS
+  NETWORK_MODE          pod: make the network first, as `dozlab network-setup` does, with its variables
   CPU_COUNT, MEMORY     virtual CPUs (default 1), memory in MiB (default 1024)
   HYPERVISOR            auto, firecracker, qemu, qemu-kvm, qemu-tcg; FIRECRACKER_BIN names a binary
   TAP_DEVICE_NAME       the tap device (default tap0), or SSH_FORWARD=127.0.0.1:PORT for a user-mode network

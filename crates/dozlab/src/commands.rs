@@ -8,6 +8,7 @@ mod image;
 mod kernel;
 mod logs;
 mod ls;
+mod render;
 mod signals;
 mod ssh;
 mod stop;
@@ -48,6 +49,7 @@ async fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Up(flags) => up::run(*flags).await,
         Command::Ls(output) => ls::run(output.output),
+        Command::Render(flags) => render::run(&flags),
         Command::Ssh(flags) => ssh::shell(&flags),
         Command::Exec(flags) => ssh::exec(&flags),
         Command::Logs(flags) => logs::run(&flags).await,

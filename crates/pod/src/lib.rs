@@ -22,9 +22,11 @@ mod options;
 pub mod pod;
 mod secrets;
 mod service;
+mod yaml;
 
 pub use images::Images;
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
 pub use manifests::Manifests;
 pub use options::{DiskPolicy, LabRequest, Parts, PodOptions, SecurityProfile};
 pub use secrets::{SecretKey, SecretNames, SessionSecrets};
+pub use yaml::YamlError;

@@ -215,3 +215,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_emulated_vm_has_room_for_its_emulator() {
+    let request = PlanRequest { memory: Some(ByteSize::from_gib(4)), ..request() };
+    let spec = manifests(&request, &PodOptions { emulated: true, ..PodOptions::default() }).pod.spec;
+    let spec = serde_json::to_value(spec).unwrap();
+    let vm = *containers(&spec).iter().find(|container| container["name"] == "firecracker-vm").unwrap();
+    assert_eq!(amount(&vm["resources"], "limits", "memory"), ByteSize::from_mib(4096 + 512).as_bytes());
+}

@@ -46,6 +46,9 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
     match options.profile {
         SecurityProfile::Hardened => {
             variables.push(env("HOME", HOME));
+            // Its proxy would make every service of the pod's loopback reachable at the editor's address.
+            let command = container.command.get_or_insert_default();
+            command.insert(command.len() - 1, "--disable-proxy".to_owned());
             container.security_context = Some(security::unprivileged(EDITOR_USER));
             container.volume_mounts = Some(vec![
                 mount(VSCODE_DATA, HOME),

@@ -5,6 +5,7 @@
 //! server.
 
 use dozlab_session::defaults;
+use dozlab_session::plan::ContainerResources;
 use dozlab_session::size::ByteSize;
 use k8s_openapi::api::core::v1::{Container, EnvVar};
 
@@ -32,11 +33,14 @@ pub(super) const TUN: &str = "dozlab.io/tun";
 /// Where the kernel is in the container's image: existing VM images have theirs there.
 const KERNEL: &str = "/find/vmlinux.bin";
 
+/// What an emulator needs beside the guest's memory: 407 MiB were measured, 256 of them translated code.
+const EMULATOR_MEMORY: ByteSize = ByteSize::from_mib(512);
+
 /// What the container writes beside the disk: its log.
 const EPHEMERAL_STORAGE: ByteSize = ByteSize::from_mib(32);
 
 pub(super) fn container(lab: Lab<'_>) -> Container {
-    let Lab { plan, options } = lab;
+    let options = lab.options;
     let devices: &[&str] = if options.emulated { &[TUN] } else { &[KVM, TUN] };
     let storage = disk_storage(lab).checked_add(EPHEMERAL_STORAGE).unwrap_or(EPHEMERAL_STORAGE);
     let mut container = Container {
@@ -44,7 +48,7 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
         image: Some(images::name(options.images.vm.as_ref(), images::VM)),
         env: Some(variables(lab)),
         ports: Some(vec![port(PORT)]),
-        resources: Some(resources(plan.resources.vm, storage, devices)),
+        resources: Some(resources(amounts(lab), storage, devices)),
         volume_mounts: Some(vec![
             mount(VM_KERNELS, VM_KERNELS_PATH),
             mount(VM_DATA, defaults::VM_DATA_PATH),
@@ -71,6 +75,18 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
     container
 }
 
+/// The plan's amounts. An emulator needs more beside the guest's memory than the plan allows for: it keeps translated
+/// code.
+fn amounts(lab: Lab<'_>) -> ContainerResources {
+    let Lab { plan, options } = lab;
+    let mut amounts = plan.resources.vm;
+    if options.emulated {
+        let needed = plan.memory.checked_add(EMULATOR_MEMORY).unwrap_or(plan.memory);
+        amounts.limits.memory = amounts.limits.memory.max(needed);
+    }
+    amounts
+}
+
 fn variables(lab: Lab<'_>) -> Vec<EnvVar> {
     let Lab { plan, options } = lab;
     let network = &plan.network;
@@ -91,6 +107,8 @@ fn variables(lab: Lab<'_>) -> Vec<EnvVar> {
         env_from_secret("SSH_AUTHORIZED_KEY", &names.ssh, SecretKey::PublicKey),
         env_from_secret("SSH_HOST_PRIVATE_KEY", &names.ssh, SecretKey::HostKey),
         env("RUN_DIR", VM_RUN_PATH),
+        // What a probe of the hypervisor writes; the root file system is read-only.
+        env("TMPDIR", VM_RUN_PATH),
         env("VM_STATUS_PATH", VM_STATUS_FILE),
     ];
     if !lab.is_hardened() {

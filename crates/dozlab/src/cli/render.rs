@@ -1,0 +1,117 @@
+//! The flags of `dozlab render`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use dozlab_pod::SecurityProfile;
+use dozlab_session::cpu::Vcpus;
+use dozlab_session::duration::{SessionDuration, TimeLimit};
+use dozlab_session::id::{SessionId, UserId};
+use dozlab_session::image::{ContainerImage, ImageRef};
+use dozlab_session::name::{Hostname, LoginUser};
+use dozlab_session::plan::Egress;
+use dozlab_session::size::ByteSize;
+
+use super::{disk, memory};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a file, these variables count, each of which a flag can replace:
+  SESSION_ID, USER_ID, ROOTFS_IMAGE_URL, VSCODE_PASSWORD, DISK_SIZE, VM_CPU, VM_MEMORY, TERMINAL_IMAGE,
+  VM_MEMORY_LIMIT, VM_CPU_LIMIT, VM_MEMORY_REQUEST, VM_CPU_REQUEST,
+  KERNEL_SIZE_LIMIT, VM_DATA_SIZE_LIMIT, VSCODE_DATA_SIZE_LIMIT
+
+Examples:
+  SESSION_ID=abc123 ROOTFS_IMAGE_URL=https://images.example.org/k8s.ext4 dozlab render | kubectl apply -f -
+  dozlab render --name abc123 --image oci://registry.example.org/labs/k8s:1.30 --disk 8G
+  dozlab render session.yaml --secrets omit
+  dozlab render session.yaml --profile compat")]
+pub(crate) struct Render {
+    /// A LabSession in YAML or JSON; `-` is the standard input
+    pub(crate) file: Option<PathBuf>,
+    /// What the containers may do to their node: hardened, compat [default: hardened]
+    #[arg(long)]
+    pub(crate) profile: Option<SecurityProfile>,
+    /// The session's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) name: Option<SessionId>,
+    /// Whose session it is [default: local]
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_id: Option<UserId>,
+    /// The VM's root file system: a URL, or the name of an image
+    #[arg(long)]
+    pub(crate) image: Option<ImageRef>,
+    /// Virtual CPUs, 1 to 32 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<Vcpus>,
+    /// Memory: 2G, 1536Mi, or a number of MiB [default: 1024]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory: Option<ByteSize>,
+    /// The disk's size: 8G, 512M [default: 4G]
+    #[arg(long, value_name = "SIZE", value_parser = disk)]
+    pub(crate) disk: Option<ByteSize>,
+    /// The user to be in the VM [default: root]
+    #[arg(long)]
+    pub(crate) user: Option<LoginUser>,
+    /// The VM's host name [default: lab-ID]
+    #[arg(long)]
+    pub(crate) hostname: Option<Hostname>,
+    /// What the VM may reach: internet (public addresses only), open (private networks too), none
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) egress: Option<Egress>,
+    /// How long the session lasts: 2h, 90m, none [default: 2h]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<TimeLimit>,
+    /// How long it may be unused
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_stop: Option<SessionDuration>,
+    /// Keep the disks on persistent volume claims
+    #[arg(long)]
+    pub(crate) keep_disks: bool,
+    /// Storage class of the claims [default: the cluster's]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
+    /// Namespace of the objects [default: that of whoever applies them]
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+    /// Ask for no dozlab.io/kvm: the VM is emulated
+    #[arg(long)]
+    pub(crate) emulated: bool,
+    /// No editor
+    #[arg(long)]
+    pub(crate) no_editor: bool,
+    /// Image of the container init-rootfs
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) init_image: Option<ContainerImage>,
+    /// Image of the container network-setup
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) network_image: Option<ContainerImage>,
+    /// Image of the container firecracker-vm
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) vm_image: Option<ContainerImage>,
+    /// Image of the container terminal-sidecar
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) terminal_image: Option<ContainerImage>,
+    /// Image of the container code-server
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) editor_image: Option<ContainerImage>,
+    /// Print new secrets with the objects, or refer to those that are there
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) secrets: SecretSource,
+    /// The Secret with the editor's password and the terminal's token [default: lab-session-ID-secrets]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secrets_name: Option<String>,
+    /// The Secret with the SSH keys [default: lab-session-ID-ssh]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ssh_secret_name: Option<String>,
+}
+
+/// Where a session's secrets come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecretSource {
+    /// Made now and printed
+    #[default]
+    Generate,
+    /// Somebody else's to make
+    Omit,
+}
