@@ -149,13 +149,15 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
     let number =
         |value: u64, what: &str| u32::try_from(value).map_err(|_| format!("its {what} {value} is too large"));
     let header = entry.header();
+    let fields = header.as_old();
     let unreadable =
         |what: &'static str| move |error: io::Error| format!("its {what} cannot be read: {error}");
     let mut attributes = Attributes {
-        uid: number(header.uid().map_err(unreadable("owner"))?, "owner")?,
-        gid: number(header.gid().map_err(unreadable("group"))?, "group")?,
-        mode: header.mode().map_err(unreadable("mode"))? & 0o7777,
-        modified: i64::try_from(header.mtime().map_err(unreadable("time"))?).unwrap_or(i64::MAX),
+        uid: number(or_zero(&fields.uid, header.uid()).map_err(unreadable("owner"))?, "owner")?,
+        gid: number(or_zero(&fields.gid, header.gid()).map_err(unreadable("group"))?, "group")?,
+        mode: or_zero(&fields.mode, header.mode()).map_err(unreadable("mode"))? & 0o7777,
+        modified: i64::try_from(or_zero(&fields.mtime, header.mtime()).map_err(unreadable("time"))?)
+            .unwrap_or(i64::MAX),
         xattrs: Vec::new(),
     };
     let mut xattr_bytes = 0;
@@ -192,6 +194,11 @@ fn attributes<R: Read>(entry: &mut Entry<'_, R>) -> Result<Attributes, String> {
         }
     }
     Ok(attributes)
+}
+
+/// A field that was left empty is zero, as other readers have it.
+fn or_zero<T: Default>(field: &[u8], value: io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { value }
 }
 
 /// Counts what is read of the source, and stops when the import was cancelled.
