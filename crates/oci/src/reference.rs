@@ -91,7 +91,7 @@ impl FromStr for ImageReference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if let Some(name) = text.strip_prefix("oci://") {
             let host = name.split_once('/').map(|(host, _)| host).unwrap_or_default();
-            if !(host.contains(['.', ':']) || host == "localhost") {
+            if !is_host(host) {
                 let reason = "the registry's host must come first, as in oci://registry.example.org/name:tag \
                               (a folder is written oci:FOLDER)";
                 return Err(ReferenceError::Name { text: text.to_owned(), reason: reason.to_owned() });
@@ -122,10 +122,19 @@ fn registry(text: &str, name: &str) -> Result<ImageReference, ReferenceError> {
     let reference: Reference = name
         .parse()
         .map_err(|error| bad(format!("{error} (write names in lower case, as in HOST/NAME:TAG)")))?;
+    // `oci-spec` takes a first part with a capital letter for a host, or for a name that it would not read again.
+    if !is_host(reference.registry()) || reference.whole().parse().as_ref() != Ok(&reference) {
+        return Err(bad("write names in lower case, as in HOST/NAME:TAG".to_owned()));
+    }
     if reference.digest().is_some_and(|digest| !digest.starts_with("sha256:")) {
         return Err(bad("only sha256 digests are supported".to_owned()));
     }
     Ok(ImageReference::Registry(reference))
+}
+
+/// Whether the first part of a name is a registry's host.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
 }
 
 /// The path ends at the first colon, as it does for `skopeo`.
@@ -189,6 +198,7 @@ mod tests {
             ("oci://busybox:latest", "host must come first"),
             ("oci:///srv/layout", "a folder is written oci:FOLDER"),
             ("docker://UPPER", "lower case"),
+            ("docker://Upper/name", "lower case"),
             ("docker://a b", "invalid reference"),
             (&format!("docker://busybox@sha512:{}", "0".repeat(128)), "only sha256"),
         ] {
