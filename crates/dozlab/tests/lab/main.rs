@@ -7,6 +7,7 @@
 
 mod disks;
 mod errors;
+mod images;
 mod interrupts;
 mod life;
 mod network;
