@@ -138,7 +138,8 @@ fn a_missing_hypervisor_names_its_package_and_the_doctor_says_no() {
 fn a_full_disk_is_said_plainly_and_leaves_nothing() {
     let place = Place::new();
     // A user namespace of our own may mount a small file system without being root.
-    let script = r#"mount -t tmpfs -o size=6m none "$1/sessions" && exec "$2" up tiny --disk 192M --memory 256 --no-editor --disk-mode copy --name one"#;
+    let script = r#"mount -t tmpfs -o size=6m none "$1/sessions" &&
+        exec "$2" up tiny --disk 192M --memory 256 --no-editor --disk-mode copy --name one"#;
     fs::create_dir(place.path().join("sessions")).unwrap();
     let mut command = std::process::Command::new("unshare");
     command
