@@ -21,6 +21,8 @@
 mod compression;
 mod content;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod location;
 mod remote;
