@@ -29,7 +29,7 @@ pub(crate) use clone::clone_file;
 pub use fetched::FetchDiskError;
 pub(crate) use fetched::{TemporaryStore, prepare_fetched};
 pub use overlay::{SeedFile, prepare_overlay, prepare_writable};
-pub(crate) use partial::{Partial, folder_of};
+pub(crate) use partial::{Partial, folder_of, is_same_file};
 pub use strategy::{Cloning, Strategy, Suited, UnknownCloning, UnknownStrategy, suited};
 
 use crate::cancel::run_blocking;

@@ -60,7 +60,8 @@ pub(crate) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn is_same_file(file: &File, path: &Path) -> bool {
+/// Whether the path names the file that is open.
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     let (Ok(open), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
     (open.dev(), open.ino()) == (named.dev(), named.ino())
 }

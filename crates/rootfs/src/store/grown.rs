@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Digest, HeldImage, Store, StoreError, io_error, is_held, touch};
-use crate::disk::{Partial, PrepareError, make_grown};
+use crate::disk::{Partial, PrepareError, is_same_file, make_grown};
 use crate::progress::Progress;
 
 /// How often to look whether another process has finished growing the same image.
@@ -121,11 +121,17 @@ impl Store {
 
     /// Removes a grown image, unless somebody is cloning it. Returns whether it is gone. The store's lock must be held.
     pub(super) fn remove_grown(&self, path: &Path) -> Result<bool, StoreError> {
-        match File::open(path) {
-            Ok(file) if is_held(&file) => return Ok(false),
-            Ok(_) => {}
+        let file = match File::open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(io_error("open", path)(error)),
+        };
+        if is_held(&file) {
+            return Ok(false);
+        }
+        // Until it was ours, its maker may have finished and renamed it: what has the name now is somebody else's.
+        if !is_same_file(&file, path) {
+            return Ok(!path.exists());
         }
         fs::remove_file(path).map_err(io_error("remove", path))?;
         Ok(true)
