@@ -1,0 +1,6 @@
+{{/* The name of one of Dozlab's images: include "dozlab.image" (list . "dozlab-vm") */}}
+{{- define "dozlab.image" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.images.registry }}{{ . }}/{{ end -}}
+{{- index . 1 }}:{{ $root.Values.images.tag | default $root.Chart.AppVersion -}}
+{{- end -}}
