@@ -39,7 +39,7 @@ mod tests {
     fn the_base_in_deploy_has_the_definition_of_these_types() {
         let deployed: Value =
             serde_json::from_str(include_str!("../../../deploy/base/labsessions.yaml")).unwrap();
-        assert_eq!(deployed, definition(true), "run: dozlab-controller crd > deploy/base/labsessions.yaml");
+        assert_eq!(deployed, definition(true), "run: dozlab crd > deploy/base/labsessions.yaml");
     }
 
     #[test]

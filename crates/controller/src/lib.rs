@@ -8,7 +8,7 @@
 //!                                                     memory: until the watches show it
 //! ```
 //!
-//! [`run()`] is all of it. [`decide`] is where the behaviour is; nothing else decides anything.
+//! [`run()`] is all of it; `dozlab controller` calls it. [`decide`] is where the behaviour is; nothing else decides anything.
 
 #![forbid(unsafe_code)]
 

@@ -100,6 +100,14 @@ pub(crate) enum Command {
     /// A node's device plugin: offer /dev/kvm, where machines boot with it, and /dev/net/tun to the kubelet
     #[command(after_help = DEVICE_PLUGIN)]
     DevicePlugin,
+    /// The controller: look after the LabSession objects of a cluster
+    Controller(Box<dozlab_controller::Settings>),
+    /// Print the definition of the resource LabSession, for `kubectl apply --server-side -f -`
+    Crd {
+        /// Leave out the rules in CEL, which servers before Kubernetes 1.25 do not know
+        #[arg(long)]
+        without_rules: bool,
+    },
     /// Look after a lab that `up --detach` made
     #[command(hide = true)]
     Supervise {

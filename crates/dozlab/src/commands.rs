@@ -1,6 +1,7 @@
 //! One thin file a subcommand: flags in, a library called, a result out.
 
 mod containers;
+mod controller;
 mod doctor;
 mod editor;
 mod gc;
@@ -19,6 +20,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
@@ -69,6 +71,8 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Vm => containers::vm().await,
         Command::Terminal => containers::terminal().await,
         Command::DevicePlugin => containers::device_plugin().await,
+        Command::Controller(settings) => controller::run(*settings).await,
+        Command::Crd { without_rules } => controller::print_definition(!without_rules),
         Command::Supervise { name } => supervise::run(&name).await,
     }
 }
@@ -82,6 +86,7 @@ fn start_logging(cli: &Cli) {
             | Command::Vm
             | Command::Terminal
             | Command::DevicePlugin
+            | Command::Controller(_)
             | Command::Supervise { .. }
     );
     let level = match (cli.verbose, is_service) {
@@ -112,6 +117,18 @@ async fn until_interrupted(screen: &Screen, work: impl Future<Output = Outcome>)
     };
     screen.clear();
     outcome
+}
+
+/// A token that Ctrl-C or SIGTERM cancels.
+fn until_terminated() -> std::io::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    let terminated = signals::termination()?;
+    tokio::spawn(async move {
+        terminated.await;
+        asked.cancel();
+    });
+    Ok(shutdown)
 }
 
 /// A variable of the environment, for the settings of containers.

@@ -254,7 +254,7 @@ impl Cluster {
         let kubeconfig = folder.join("kubeconfig");
         fs::write(&kubeconfig, config).unwrap();
         let log = folder.join("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dozlab-controller"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_controller-under-test"));
         command
             .args(["--vm-image=vm:1", "--init-image=init:1", "--terminal-image=terminal:1"])
             .args(["--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"])

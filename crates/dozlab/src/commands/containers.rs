@@ -12,9 +12,8 @@ use dozlab_vm::{
     Accelerator, Firecracker, Hypervisor, Machine, Outcome as VmOutcome, Qemu, Settings, Supervisor,
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, signals, until_interrupted, variable};
+use super::{Outcome, signals, until_interrupted, until_terminated, variable};
 use crate::progress::Screen;
 
 pub(super) async fn init_rootfs() -> Outcome {
@@ -106,16 +105,4 @@ pub(super) async fn device_plugin() -> Outcome {
     let settings = dozlab_device_plugin::Settings::from_env(variable)?;
     dozlab_device_plugin::run(settings, until_terminated()?).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A token that Ctrl-C or SIGTERM cancels.
-fn until_terminated() -> std::io::Result<CancellationToken> {
-    let shutdown = CancellationToken::new();
-    let asked = shutdown.clone();
-    let terminated = signals::termination()?;
-    tokio::spawn(async move {
-        terminated.await;
-        asked.cancel();
-    });
-    Ok(shutdown)
 }
