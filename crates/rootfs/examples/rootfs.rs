@@ -85,6 +85,7 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
                 Path::new(target),
                 size.parse()?,
                 Cloning::Auto,
+                &[],
                 progress,
             )
             .await?;
@@ -100,7 +101,8 @@ async fn run(arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
         ["session", store, name, target, size] => {
             let image = Store::open(Path::new(store))?.hold(name)?;
             let size = size.parse()?;
-            let prepared = disk::prepare(&image, Path::new(target), size, Cloning::Auto, progress).await?;
+            let prepared =
+                disk::prepare(&image, Path::new(target), size, Cloning::Auto, &[], progress).await?;
             Ok(format!("{prepared:#?}"))
         }
         ["overlay", store, name, base, target, size] => {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   image ── clone ──→ GROWN.partial ── e2fsck -fy ──→ resize2fs ──→ fsync ──→ rename to GROWN: once
-//!                                       GROWN ── clone ──→ DISK.partial ──→ fsync ──→ rename to DISK: each session
+//!                                       GROWN ── clone ──→ DISK.partial ──→ seed ──→ fsync ──→ rename to DISK: each session
 //! ```
 //!
 //! The partial file is locked while it is worked on, so two preparations of one disk cannot meet; one that a
@@ -23,13 +23,15 @@ mod fetched;
 mod grow;
 mod overlay;
 mod partial;
+mod seed;
 mod strategy;
 
 pub(crate) use clone::clone_file;
 pub use fetched::FetchDiskError;
 pub(crate) use fetched::{TemporaryStore, prepare_fetched};
-pub use overlay::{SeedFile, prepare_overlay, prepare_writable};
+pub use overlay::{prepare_overlay, prepare_writable};
 pub(crate) use partial::{Partial, folder_of, is_same_file};
+pub use seed::SeedFile;
 pub use strategy::{Cloning, Strategy, Suited, UnknownCloning, UnknownStrategy, suited};
 
 use crate::cancel::run_blocking;
@@ -137,6 +139,15 @@ pub enum PrepareError {
         /// The writable disk.
         path: PathBuf,
     },
+    /// Where a file is to be in the image, or on the way to it, is something else.
+    #[error(
+        "the image has something else at {path} than what cloud-init's seed needs there; use an image without it, or \
+        WRITABLE_DISK_PATH"
+    )]
+    SeedBlocked {
+        /// The path in the image.
+        path: String,
+    },
     /// The file system does not clone files, and nothing else will do.
     #[error("{} cannot be a reflink of the image: {source}; use `copy`, or a folder on xfs or btrfs", path.display())]
     NoReflink {
@@ -169,7 +180,8 @@ impl From<CheckError> for PrepareError {
 }
 
 /// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image of the store: a clone of the image
-/// as it was grown to this size once. A complete disk in its place is kept, whatever its size.
+/// as it was grown to this size once, with the files of `seed`. A complete disk in its place is kept, whatever its
+/// size, and `seed` is then passed over.
 ///
 /// # Errors
 /// See [`PrepareError`].
@@ -178,6 +190,7 @@ pub async fn prepare(
     target: &Path,
     size: u64,
     cloning: Cloning,
+    seed: &[SeedFile],
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, PrepareError> {
     if let Some((kept, _)) = keep(target)? {
@@ -186,13 +199,13 @@ pub async fn prepare(
     let size = size / BLOCK * BLOCK;
     refuse_too_small(size, image.record().size)?;
     match image.grown(size, &progress).await? {
-        Some(grown) => make(&grown.path, None, target, cloning, progress).await,
-        None => prepare_file(image.path(), target, size, cloning, progress).await,
+        Some(grown) => make(&grown.path, None, target, cloning, seed, progress).await,
+        None => prepare_file(image.path(), target, size, cloning, seed, progress).await,
     }
 }
 
 /// Prepares the disk `target` of `size` bytes (rounded down to 4 KiB) from an image that is in no store, and is only
-/// read. A complete disk in its place is kept, whatever its size.
+/// read, with the files of `seed`. A complete disk in its place is kept, whatever its size.
 ///
 /// # Errors
 /// See [`PrepareError`].
@@ -201,6 +214,7 @@ pub async fn prepare_file(
     target: &Path,
     size: u64,
     cloning: Cloning,
+    seed: &[SeedFile],
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, PrepareError> {
     if let Some((kept, _)) = keep(target)? {
@@ -209,7 +223,7 @@ pub async fn prepare_file(
     let size = size / BLOCK * BLOCK;
     let source = File::open(image).map_err(unreadable(image))?;
     refuse_too_small(size, whole_file_system(image, &source)?.size())?;
-    make(image, Some(size), target, cloning, progress).await
+    make(image, Some(size), target, cloning, seed, progress).await
 }
 
 fn refuse_too_small(asked: u64, minimum: u64) -> Result<(), PrepareError> {
@@ -222,6 +236,7 @@ async fn make(
     size: Option<u64>,
     target: &Path,
     cloning: Cloning,
+    seed: &[SeedFile],
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, PrepareError> {
     let source = File::open(image).map_err(unreadable(image))?;
@@ -237,6 +252,7 @@ async fn make(
         check_and_grow(&partial, size, &*progress, &mut steps).await?;
     }
     let size = partial.file.metadata().map_err(unreadable(&partial.path))?.len();
+    plant(&partial, size, seed).await?;
     publish(partial, target, &*progress).await?;
     steps.done(Stage::Sync);
     Ok(Prepared { method, size, steps: steps.taken })
@@ -272,6 +288,11 @@ async fn check_and_grow(
     finish(progress, Stage::Grow);
     steps.done(Stage::Grow);
     Ok(())
+}
+
+/// Writes the seed's files into a disk that is not in its place yet.
+async fn plant(partial: &Partial, size: u64, seed: &[SeedFile]) -> Result<(), PrepareError> {
+    seed::into_image(&partial.path, seed).await.map_err(|error| grow::or_no_space(error, &partial.path, size))
 }
 
 async fn publish(partial: Partial, place: &Path, progress: &dyn Progress) -> Result<(), PrepareError> {

@@ -19,8 +19,8 @@ use dozlab_fetch::{Expected, Fetcher, Location, Policy};
 use dozlab_oci::ImageReference;
 
 use crate::disk::{
-    Cloning, FetchDiskError, PrepareError, Prepared, TemporaryStore, prepare, prepare_fetched, prepare_file,
-    prepare_overlay, prepare_writable,
+    Cloning, FetchDiskError, PrepareError, Prepared, SeedFile, TemporaryStore, prepare, prepare_fetched,
+    prepare_file, prepare_overlay, prepare_writable,
 };
 use crate::import::{ImportError, RemoteImage};
 use crate::progress::Progress;
@@ -80,16 +80,13 @@ impl InitRootfs {
     async fn prepare(&self, progress: Arc<dyn Progress>) -> Result<Prepared, InitRootfsError> {
         let image = self.image(&progress).await?;
         let Some(writable) = &self.writable else {
-            if !self.seed.is_empty() {
-                tracing::warn!("cloud-init in the image gets no seed: that needs WRITABLE_DISK_PATH");
-            }
-            return self.make_disk(&image, Some(self.size), progress).await;
+            return self.make_disk(&image, Some(self.size), &self.seed, progress).await;
         };
         let WritableDisk { path, size } = writable;
         if let Image::Held(image) = &image {
             return Ok(prepare_overlay(image, &self.target, path, *size, &self.seed, progress).await?);
         }
-        self.make_disk(&image, None, Arc::clone(&progress)).await?;
+        self.make_disk(&image, None, &[], Arc::clone(&progress)).await?;
         Ok(prepare_writable(path, *size, &self.seed, progress).await?)
     }
 
@@ -135,26 +132,27 @@ impl InitRootfs {
         Ok(Image::Temporary(image, temporary))
     }
 
-    /// Makes the disk at `IMAGE_PATH`, of so many bytes or of as many as the image has.
+    /// Makes the disk at `IMAGE_PATH`, of so many bytes or of as many as the image has, with the files of `seed`.
     async fn make_disk(
         &self,
         image: &Image,
         size: Option<u64>,
+        seed: &[SeedFile],
         progress: Arc<dyn Progress>,
     ) -> Result<Prepared, InitRootfsError> {
         let target = &self.target;
         let location = match image {
             // It is kept, whatever its size.
             Image::InPlace => {
-                return Ok(prepare_file(target, target, self.size, Cloning::Auto, progress).await?);
+                return Ok(prepare_file(target, target, self.size, Cloning::Auto, &[], progress).await?);
             }
             Image::Temporary(image, _) => {
                 let size = size.unwrap_or(image.record().size);
-                return Ok(prepare_file(image.path(), target, size, self.cloning, progress).await?);
+                return Ok(prepare_file(image.path(), target, size, self.cloning, seed, progress).await?);
             }
             Image::Held(image) => {
                 let size = size.unwrap_or(image.record().size);
-                return Ok(prepare(image, target, size, self.cloning, progress).await?);
+                return Ok(prepare(image, target, size, self.cloning, seed, progress).await?);
             }
             Image::At(location) => location,
         };
@@ -163,10 +161,11 @@ impl InitRootfs {
             && let Some(as_it_is) = ext4_size(path)
         {
             // Cloned where it lies; nothing has to go through memory.
-            return Ok(prepare_file(path, target, size.unwrap_or(as_it_is), Cloning::Auto, progress).await?);
+            let size = size.unwrap_or(as_it_is);
+            return Ok(prepare_file(path, target, size, Cloning::Auto, seed, progress).await?);
         }
         let expected = Expected { known: None, sha256: self.sha256 };
-        Ok(prepare_fetched(&self.fetcher()?, location, &expected, target, size, progress).await?)
+        Ok(prepare_fetched(&self.fetcher()?, location, &expected, target, size, seed, progress).await?)
     }
 
     fn fetcher(&self) -> Result<Fetcher, InitRootfsError> {

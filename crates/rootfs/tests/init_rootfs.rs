@@ -6,6 +6,11 @@ mod init_rootfs {
     mod cache;
     mod crashes;
     mod formats;
+    mod oci;
+    #[allow(dead_code, reason = "the tests of dozlab-oci look into the registry, too")]
+    #[path = "../../../oci/tests/registry/server.rs"]
+    mod registry;
+    mod seeds;
     #[path = "../../../fetch/tests/faults/server.rs"]
     mod server;
     mod space;

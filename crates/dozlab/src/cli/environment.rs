@@ -16,7 +16,7 @@ Environment:
   WRITABLE_DISK_PATH, WRITABLE_DISK_SIZE
                         a disk to lay over the image, which then stays as it is (default none, 1G)
   SSH_AUTHORIZED_KEY, VM_HOSTNAME, SESSION_ID, USER_DATA
-                        what cloud-init finds on a WRITABLE_DISK_PATH that is made";
+                        what cloud-init finds on a disk that is made";
 
 pub(super) const NETWORK_SETUP: &str = "\
 Environment:

@@ -13,7 +13,10 @@ use std::time::Instant;
 
 use dozlab_fetch::{Expected, Fetcher, Location};
 
-use super::{BLOCK, Cloning, Method, Partial, PrepareError, Prepared, folder_of, grow, keep, prepare_file};
+use super::{
+    BLOCK, Cloning, Method, Partial, PrepareError, Prepared, SeedFile, folder_of, grow, keep, plant,
+    prepare_file,
+};
 use crate::cancel::run_blocking;
 use crate::import::{ImportError, ImportOptions};
 use crate::progress::{Progress, Stage, begin, finish};
@@ -38,7 +41,7 @@ pub enum FetchDiskError {
 }
 
 /// Fetches the image and makes it the disk `target` of `size` bytes (rounded down to 4 KiB; `None` leaves it as large
-/// as it is). A complete disk in its place is kept.
+/// as it is), with the files of `seed`. A complete disk in its place is kept.
 ///
 /// # Errors
 /// See [`FetchDiskError`].
@@ -48,6 +51,7 @@ pub(crate) async fn prepare_fetched(
     expected: &Expected,
     target: &Path,
     size: Option<u64>,
+    seed: &[SeedFile],
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, FetchDiskError> {
     if let Some((kept, _)) = keep(target)? {
@@ -76,7 +80,7 @@ pub(crate) async fn prepare_fetched(
     };
     step_done(Stage::Download);
     if kind == Kind::Tar {
-        return from_tar(location, partial, target, size, progress).await;
+        return from_tar(location, partial, target, size, seed, progress).await;
     }
     let size = size.unwrap_or(fetched.length);
     begin(&*progress, Stage::Check, "");
@@ -87,6 +91,7 @@ pub(crate) async fn prepare_fetched(
     grow::grow(&partial.path, &partial.file, size).await?;
     finish(&*progress, Stage::Grow);
     step_done(Stage::Grow);
+    plant(&partial, size, seed).await?;
     begin(&*progress, Stage::Sync, "");
     let target = target.to_owned();
     run_blocking(move |_| partial.publish(&target)).await?;
@@ -101,6 +106,7 @@ async fn from_tar(
     tar: Arc<Partial>,
     target: &Path,
     size: Option<u64>,
+    seed: &[SeedFile],
     progress: Arc<dyn Progress>,
 ) -> Result<Prepared, FetchDiskError> {
     let temporary = TemporaryStore::beside(target)?;
@@ -111,7 +117,7 @@ async fn from_tar(
     drop(tar);
     let image = store.hold("image")?;
     let size = size.unwrap_or(image.record().size);
-    Ok(prepare_file(image.path(), target, size, Cloning::Auto, progress).await?)
+    Ok(prepare_file(image.path(), target, size, Cloning::Auto, seed, progress).await?)
 }
 
 /// Where a tar is made into an image.

@@ -27,7 +27,8 @@ pub(super) async fn grow(partial: &Path, file: &File, size: u64) -> Result<(), P
     Ok(())
 }
 
-fn or_no_space(error: PrepareError, partial: &Path, size: u64) -> PrepareError {
+/// The error, or that the disk is full where it says so.
+pub(super) fn or_no_space(error: PrepareError, partial: &Path, size: u64) -> PrepareError {
     let folder = partial.parent().unwrap_or(partial);
     space::ran_out_says(&error.to_string(), folder, size).map_or(error, PrepareError::NoSpace)
 }

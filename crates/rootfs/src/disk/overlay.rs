@@ -14,21 +14,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{PrepareError, Prepared};
+use super::{PrepareError, Prepared, SeedFile};
 use crate::progress::Progress;
 use crate::store::HeldImage;
-
-/// A file that the writable disk has from the beginning, and with it the guest's root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeedFile {
-    /// Its absolute path in the guest: `/var/lib/cloud/seed/nocloud/meta-data`. Folders on the way are made, owned by
-    /// root, mode 0755.
-    pub path: String,
-    /// Its permissions: `0o600`. It belongs to root.
-    pub mode: u16,
-    /// What it holds.
-    pub content: Vec<u8>,
-}
 
 /// Prepares both files: `base`, which stays for as long as its name does, and the disk `writable` of `size` bytes
 /// (rounded down to 4 KiB). A complete writable disk in its place is kept, whatever its size; `seed` is then passed

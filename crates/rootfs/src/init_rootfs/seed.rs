@@ -1,5 +1,6 @@
 //! The NoCloud seed: what cloud-init in the image finds of its session, in the place where the existing init container
-//! puts it, on the writable disk that is laid over the image. An image without cloud-init passes it over; our guest does not need it.
+//! puts it: in the disk, or on the writable disk that is laid over the image. An image without cloud-init passes it over,
+//! and our guest does not need it.
 //!
 //! The format is that of
 //! [cloud-init's NoCloud](https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html).

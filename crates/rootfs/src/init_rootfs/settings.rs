@@ -38,8 +38,8 @@ pub struct InitRootfs {
     pub writable: Option<WritableDisk>,
     /// `IMAGE_BEARER_TOKEN_FILE`, `IMAGE_BEARER_TOKEN`, `IMAGE_HEADER_FILE`: what the server gets to see.
     pub secrets: Secrets,
-    /// The NoCloud seed, from `SSH_AUTHORIZED_KEY`, `VM_HOSTNAME`, `SESSION_ID` and `USER_DATA`. It goes onto a writable
-    /// disk that is made; without `WRITABLE_DISK_PATH` it is passed over, with a warning.
+    /// The NoCloud seed, from `SSH_AUTHORIZED_KEY`, `VM_HOSTNAME`, `SESSION_ID` and `USER_DATA`. It goes into the
+    /// disk that is made; one that is kept stays as it is.
     pub seed: Vec<SeedFile>,
     /// How OCI images are pulled, from the variables that `ImportOptions` knows.
     pub import: ImportOptions,

@@ -73,7 +73,7 @@ async fn every_strategy_makes_a_disk_on(kind: &str) {
     let suited = suited(&store, &volume.folder);
     assert_eq!(suited.strategy, expected, "{kind}: {}", suited.reason);
 
-    let reflink = prepare(&image, &disk("reflink"), SIZE, Cloning::Reflink, Arc::new(NoProgress)).await;
+    let reflink = prepare(&image, &disk("reflink"), SIZE, Cloning::Reflink, &[], Arc::new(NoProgress)).await;
     match reflink {
         Ok(prepared) => {
             assert!(volume.clones && prepared.method == Method::Reflink, "{kind}");
@@ -81,7 +81,7 @@ async fn every_strategy_makes_a_disk_on(kind: &str) {
         }
         Err(error) => assert!(!volume.clones && matches!(error, PrepareError::NoReflink { .. }), "{error}"),
     }
-    let copy = prepare(&image, &disk("copy"), SIZE, Cloning::Copy, Arc::new(NoProgress)).await.unwrap();
+    let copy = prepare(&image, &disk("copy"), SIZE, Cloning::Copy, &[], Arc::new(NoProgress)).await.unwrap();
     assert_eq!(copy.method, Method::SparseCopy, "{kind}");
     // The image was grown for the disk before, so this is a clone and nothing more.
     let stages: Vec<Stage> = copy.steps.iter().map(|(stage, _)| *stage).collect();
@@ -104,7 +104,8 @@ async fn every_strategy_makes_a_disk_on(kind: &str) {
         tool("debugfs", &["-w", "-R", &more, disk("reflink").to_str().unwrap()]);
     }
     assert!(fs::read(image.path()).unwrap() == before, "{kind}: the image was changed");
-    let again = prepare(&image, &disk("again"), SIZE, Cloning::Auto, Arc::new(NoProgress)).await.unwrap();
+    let again =
+        prepare(&image, &disk("again"), SIZE, Cloning::Auto, &[], Arc::new(NoProgress)).await.unwrap();
     assert_eq!(again.method == Method::Reflink, volume.clones, "{kind}");
     assert!(!debugfs(&disk("again"), "ls -p /").contains("/more/"));
     assert_is_the_image(&disk("again"), SIZE);

@@ -14,7 +14,7 @@ use super::support::{Lab, Mount, assert_is_sound, is_root, program, run_program,
 const MIB: u64 = 1 << 20;
 
 async fn prepare_quietly(image: &Path, disk: &Path, size: u64) -> Result<Prepared, PrepareError> {
-    prepare_file(image, disk, size, Cloning::Auto, Arc::new(NoProgress)).await
+    prepare_file(image, disk, size, Cloning::Auto, &[], Arc::new(NoProgress)).await
 }
 
 fn assert_nothing_at(disk: &Path) {
@@ -124,7 +124,7 @@ async fn dropping_the_preparation_at_any_stage_removes_the_partial_disk() {
         tokio::select! {
             biased;
             () = progress.1.notified() => {}
-            result = prepare_file(&image, &disk, 128 * MIB, Cloning::Auto, progress.clone()) => panic!("not dropped in time: {result:?}"),
+            result = prepare_file(&image, &disk, 128 * MIB, Cloning::Auto, &[], progress.clone()) => panic!("not dropped in time: {result:?}"),
         }
         assert_nothing_at(&disk);
     }

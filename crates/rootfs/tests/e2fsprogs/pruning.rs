@@ -37,7 +37,7 @@ async fn pruning_takes_what_was_not_used_for_longest_and_grown_images_first() {
     let used_again = image(&lab, "used-again", 20, 9).await;
     let new = image(&lab, "new", 24, 1).await;
     let held = lab.store.hold("used-again").unwrap();
-    prepare(&held, &lab.path("disk"), 32 * MIB, Cloning::Auto, Arc::new(NoProgress)).await.unwrap();
+    prepare(&held, &lab.path("disk"), 32 * MIB, Cloning::Auto, &[], Arc::new(NoProgress)).await.unwrap();
     drop(held);
     assert_eq!(grown(&lab), 1);
 
@@ -116,7 +116,7 @@ async fn a_store_that_may_only_be_read_can_be_read() {
     assert_eq!(store.list().unwrap().len(), 1);
     let held = store.hold("base").unwrap();
     let disk = lab.path("disk");
-    prepare(&held, &disk, 32 * MIB, Cloning::Auto, Arc::new(NoProgress)).await.unwrap();
+    prepare(&held, &disk, 32 * MIB, Cloning::Auto, &[], Arc::new(NoProgress)).await.unwrap();
     assert_is_sound(&disk);
     assert_eq!(disk.metadata().unwrap().len(), 32 * MIB);
     if is_root() {
@@ -135,7 +135,7 @@ async fn damage_to_an_image_or_a_grown_one_is_found() {
     let lab = Lab::new();
     let record = image(&lab, "base", 16, 3).await;
     let held = lab.store.hold("base").unwrap();
-    prepare(&held, &lab.path("disk"), 32 * MIB, Cloning::Auto, Arc::new(NoProgress)).await.unwrap();
+    prepare(&held, &lab.path("disk"), 32 * MIB, Cloning::Auto, &[], Arc::new(NoProgress)).await.unwrap();
     drop(held);
     let verified = lab.store.verify("base", Arc::new(NoProgress)).await.unwrap();
     assert!(verified.is_sound() && verified.removed_grown == 0);

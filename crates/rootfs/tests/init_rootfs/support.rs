@@ -86,7 +86,13 @@ pub(crate) fn program() -> PathBuf {
 }
 
 pub(crate) fn tool(program: &str, arguments: &[&str]) {
+    tool_says(program, arguments);
+}
+
+/// What a program of e2fsprogs prints on standard output.
+pub(crate) fn tool_says(program: &str, arguments: &[&str]) -> String {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
     let (output, said) = run(Command::new(program).args(arguments).env("PATH", path));
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }

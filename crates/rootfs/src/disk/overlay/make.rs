@@ -4,19 +4,14 @@
 //! without writing them, and the guest does not write them later. What is left is about 2 MiB for a disk of 4 GiB.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::SeedFile;
 use crate::cancel::run_blocking;
 use crate::disk::partial::{Partial, folder_of};
-use crate::disk::{BLOCK, Method, PrepareError, Prepared, keep, write_error};
-use crate::e2fsprogs::{self, MKE2FS, failed, run};
+use crate::disk::{BLOCK, Method, PrepareError, Prepared, SeedFile, keep, seed, write_error};
+use crate::e2fsprogs::{MKE2FS, failed, run};
 use crate::progress::{Progress, Stage, begin, finish};
 use crate::space;
 use crate::store::Digest;
@@ -58,7 +53,7 @@ pub(super) async fn writable_disk(
     if !output.status.success() {
         return Err(or_no_space(failed(MKE2FS, &partial.path, &output).into()));
     }
-    fill(&partial.path, seed).await.map_err(or_no_space)?;
+    seed::into_new_overlay(&partial.path, seed).await.map_err(or_no_space)?;
     finish(&*progress, Stage::MakeFileSystem);
     let made = started.elapsed();
 
@@ -106,84 +101,4 @@ fn mke2fs_arguments(disk: &Path, size: u64, label: Option<&str>) -> Vec<OsString
     arguments.extend(options.iter().flatten().map(OsString::from));
     arguments.push(disk.into());
     arguments
-}
-
-/// Makes `upper/`, `work/` and the seed's files.
-async fn fill(disk: &Path, seed: &[SeedFile]) -> Result<(), PrepareError> {
-    let scratch = Scratch::create(disk).map_err(|error| write_error(disk, 0, error))?;
-    let script = scratch.0.join("script");
-    write_script(seed, &scratch.0, &script).map_err(|error| write_error(&scratch.0, 0, error))?;
-    Ok(e2fsprogs::edit(&["-f".into(), script.into()], disk, None).await?)
-}
-
-/// A private folder beside the disk for what `debugfs` reads. The disk's lock is held, so one that is there is what a
-/// crash left.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn create(disk: &Path) -> std::io::Result<Self> {
-        let mut path = disk.as_os_str().to_owned();
-        path.push(".seed");
-        let scratch = Self(path.into());
-        scratch.remove();
-        DirBuilder::new().mode(0o700).create(&scratch.0)?;
-        Ok(scratch)
-    }
-
-    fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-fn write_script(seed: &[SeedFile], scratch: &Path, script: &Path) -> std::io::Result<()> {
-    let mut commands = Vec::new();
-    let mut made = Vec::new();
-    for folder in ["/upper", "/work"] {
-        make_folder(&mut commands, folder, &mut made);
-    }
-    for (index, file) in seed.iter().enumerate() {
-        let path = format!("/upper/{}", file.path.trim_start_matches('/'));
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("/upper", &path));
-        let ends = folder.match_indices('/').map(|(at, _)| at).skip(1).chain([folder.len()]);
-        for end in ends {
-            make_folder(&mut commands, &folder[..end], &mut made);
-        }
-        let content = scratch.join(index.to_string());
-        fs::write(&content, &file.content)?;
-        // `write` takes a name in the current folder, not a path.
-        command(&mut commands, "cd", &[folder.as_bytes()]);
-        command(&mut commands, "write", &[content.as_os_str().as_bytes(), name.as_bytes()]);
-        set_owner(&mut commands, &path, 0o100_000 | u32::from(file.mode & 0o7777));
-    }
-    fs::File::create(script)?.write_all(&commands)
-}
-
-fn make_folder(commands: &mut Vec<u8>, path: &str, made: &mut Vec<String>) {
-    if made.iter().any(|known| known == path) {
-        return;
-    }
-    command(commands, "mkdir", &[path.as_bytes()]);
-    set_owner(commands, path, 0o040_755);
-    made.push(path.to_owned());
-}
-
-fn set_owner(commands: &mut Vec<u8>, path: &str, mode: u32) {
-    for (field, value) in [("mode", format!("0{mode:o}")), ("uid", "0".into()), ("gid", "0".into())] {
-        command(commands, "sif", &[path.as_bytes(), field.as_bytes(), value.as_bytes()]);
-    }
-}
-
-fn command(commands: &mut Vec<u8>, name: &str, arguments: &[&[u8]]) {
-    commands.extend_from_slice(name.as_bytes());
-    for argument in arguments {
-        commands.push(b' ');
-        e2fsprogs::quote(commands, argument);
-    }
-    commands.push(b'\n');
 }
