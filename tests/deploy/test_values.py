@@ -33,7 +33,7 @@ REFUSED = [
     ("labs.storageClass", "Fast!"),
     ("devicePlugin.enabled", None),
     ("devicePlugin.nodeSelector", {"dozlab.io/labs": True}),
-    ("devicePlugin.tolerations", [{"key": "a", "operator": "Equals"}]),
+    ("devicePlugin.tolerations", []),
     ("monitoring.enabled", "true"),
     ("monitoring.prometheus", True),
     ("nodeSelector", {}),
