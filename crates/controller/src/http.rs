@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -35,15 +34,19 @@ impl Readiness {
     }
 }
 
-/// Serves `/metrics` until it is told to stop.
+/// Serves `/metrics` until it is told to stop: as `OpenMetrics` to who asks for it, as Prometheus does.
 pub(crate) async fn serve_metrics(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<(), ListenError> {
-    let text = async |State(metrics): State<Arc<Metrics>>| {
-        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(CONTENT_TYPE, content_type)], metrics.text()).into_response()
+    let text = async |State(metrics): State<Arc<Metrics>>, headers: HeaderMap| {
+        let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+        let (format, text) = match accepted.contains("application/openmetrics-text") {
+            true => ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.text()),
+            false => ("text/plain; version=0.0.4; charset=utf-8", metrics.classic_text()),
+        };
+        ([(CONTENT_TYPE, format)], text)
     };
     let router = Router::new().route("/metrics", get(text)).with_state(metrics);
     serve(address, router, stop, "metrics", "--metrics-bind-address").await

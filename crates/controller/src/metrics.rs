@@ -1,4 +1,6 @@
-//! What the controller counts, in the Prometheus text format.
+//! What the controller counts, in the text formats of Prometheus.
+
+mod classic;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -180,12 +182,17 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// The text that Prometheus reads.
+    /// The text that Prometheus reads: `OpenMetrics` 1.0.0.
     pub(crate) fn text(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a String does not fail");
         text
+    }
+
+    /// The same in the text format 0.0.4, which every reader knows.
+    pub(crate) fn classic_text(&self) -> String {
+        classic::from_open_metrics(&self.text())
     }
 }
 
