@@ -1,9 +1,9 @@
 """A real API server, with what must be there before the objects: see scripts/kube-apiserver.
 
-It is Debian's, of Kubernetes 1.20. Two things of today it does not know, and both are submitted as it would have them:
-rules in CEL in the definition of LabSession are left out, and the PodDisruptionBudget is policy/v1beta1 instead of
-policy/v1; their fields are the same. ServiceMonitor and PrometheusRule are no kinds of Kubernetes: definitions with
-no more fields than ours use stand in for those of the Prometheus operator.
+It is Debian's, of Kubernetes 1.20. Two things of today it does not know, and both are submitted as it would
+have them: rules in CEL in the definition of LabSession are left out, and the PodDisruptionBudget is
+policy/v1beta1 instead of policy/v1; their fields are the same. ServiceMonitor and PrometheusRule are no kinds
+of Kubernetes: definitions with no more fields than ours use stand in for those of the Prometheus operator.
 """
 
 import atexit
@@ -32,7 +32,7 @@ def fields(**properties):
 
 
 def definition(kind, plural, spec):
-    """A CustomResourceDefinition of the Prometheus operator's group; unknown fields are refused by kubectl."""
+    """A definition of the Prometheus operator's group; kubectl refuses fields that are not in it."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -54,8 +54,10 @@ def renderer():
     """Builds render.go from Debian's packages; no module is downloaded."""
     WORK.mkdir(parents=True, exist_ok=True)
     program = WORK / "render"
-    go = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOCACHE": str(WORK / "go-build")}
-    run("/usr/lib/go-1.19/bin/go", "build", "-o", program, Path(__file__).with_name("render.go"), environment=go)
+    source = Path(__file__).with_name("render.go")
+    packages = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": ""}
+    environment = {**packages, "GOCACHE": str(WORK / "go-build")}
+    run("/usr/lib/go-1.19/bin/go", "build", "-o", program, source, environment=environment)
     return program
 
 

@@ -1,10 +1,11 @@
-// Renders the chart where there is no helm: Go's text/template with sprig, as Helm does it, as far as the chart goes.
+// Renders the chart where there is no helm: Go's text/template with sprig, as Helm does it, as far as the
+// chart goes.
 //
 //	render CHART [VALUES...]
 //
-// prints the objects of crds/ and templates/ as one stream of YAML documents. Values are merged in order over the
-// chart's own and, as in Helm, are what their JSON would be: numbers are floats. They are not checked here. Stricter
-// than Helm, a value that is not there is an error.
+// prints the objects of crds/ and templates/ as one stream of YAML documents. Values are merged in order over
+// the chart's own and, as in Helm, are what their JSON would be: numbers are floats. They are not checked
+// here. Stricter than Helm, a value that is not there is an error.
 package main
 
 import (

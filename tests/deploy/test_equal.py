@@ -32,7 +32,7 @@ class Equal(unittest.TestCase):
             ours = [image for image in images(overlay(name)) if image.startswith("dozlab-")]
             self.assertEqual({image.rpartition(":")[2] for image in ours}, {version})
             names = {image.rpartition(":")[0].removeprefix("dozlab-") for image in ours}
-            self.assertEqual(names, {"controller", "init", "network", "vm", "terminal"})
+            self.assertEqual(names, {"controller", "init", "network", "firecracker", "terminal"})
 
 
 class Values(unittest.TestCase):

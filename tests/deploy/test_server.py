@@ -44,8 +44,9 @@ class References(unittest.TestCase):
         for objects in EACH:
             controller = only(objects, "Deployment")
             labels = controller["spec"]["template"]["metadata"]["labels"]
+            policy = only(objects, "NetworkPolicy", "dozlab-controller")
             selectors = [controller["spec"]["selector"]["matchLabels"],
-                         only(objects, "NetworkPolicy", "dozlab-controller")["spec"]["podSelector"]["matchLabels"]]
+                         policy["spec"]["podSelector"]["matchLabels"]]
             if controller["spec"]["replicas"] > 1:
                 selectors.append(only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"])
                 for constraint in controller["spec"]["template"]["spec"]["topologySpreadConstraints"]:

@@ -198,6 +198,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -219,6 +221,32 @@ mod tests {
             "dozlab_controller_api_writes_total{verb=\"create\",resource=\"pods\"} 1",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_alerts_and_dashboard_ask_for_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.sessions(|_| 1);
+        metrics.started(4200, &[(Stage::BootingVm, 2500)]);
+        metrics.reconciled(0.1);
+        metrics.reconcile_failed("conflict");
+        metrics.write("create", "pods");
+        metrics.pod_lost("Evicted");
+        metrics.ended("Expired");
+        let text = metrics.text();
+        let known: HashSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ").unwrap_or(line).split(['{', ' ']).next())
+            .collect();
+        for file in [
+            include_str!("../../../deploy/monitoring/alerts.yaml"),
+            include_str!("../../../deploy/monitoring/dashboard.json"),
+        ] {
+            let words = file.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            let asked: Vec<&str> = words.filter(|word| word.starts_with("dozlab_controller_")).collect();
+            let unknown: Vec<&&str> = asked.iter().filter(|name| !known.contains(**name)).collect();
+            assert!(!asked.is_empty() && unknown.is_empty(), "{unknown:?} is not in\n{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-{{/* The name of one of Dozlab's images: include "dozlab.image" (list . "dozlab-vm") */}}
+{{/* The name of one of Dozlab's images: include "dozlab.image" (list . "dozlab-init") */}}
 {{- define "dozlab.image" -}}
 {{- $root := index . 0 -}}
 {{- with $root.Values.images.registry }}{{ . }}/{{ end -}}
