@@ -5,7 +5,6 @@ use std::sync::Arc;
 use dozlab_pod::LabSession;
 use dozlab_session::phase::Phase;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
@@ -56,7 +55,7 @@ impl Context {
                     status.pod_uid = Some(pod.uid);
                 }
                 Step::DeletePod { uid } => self.delete_pod(&session, uid).await?,
-                Step::Delete(part) => self.delete(&session, lab, *part).await?,
+                Step::Delete(part) => self.delete(&session, *part).await?,
                 Step::WriteStatus => {
                     let answer = Arc::new(self.writes.write_status(&session, &status).await?);
                     self.memory.wrote(&session, Arc::clone(&answer));
@@ -89,8 +88,9 @@ impl Context {
                 }
             }
             Part::NetworkPolicy => {
-                let policy = self.writes.apply(session, &lab.manifests(session, None).network_policy).await?;
-                self.policies.made(key(policy.name_any()), PartView::of(&policy));
+                let policy = lab.manifests(session, None).network_policy;
+                let apply = self.writes.apply(session, &policy);
+                self.policies.put_in_force(key(policy.name_any()), apply).await?;
             }
             Part::Claims => {
                 for claim in lab.manifests(session, None).claims {
@@ -144,33 +144,18 @@ impl Context {
         Ok(())
     }
 
-    async fn delete(
-        &self,
-        session: &LabSession,
-        lab: Option<&Lab>,
-        part: Part,
-    ) -> Result<(), ReconcileError> {
+    async fn delete(&self, session: &LabSession, part: Part) -> Result<(), ReconcileError> {
         let namespace = session.namespace().unwrap_or_default();
         let id = &session.spec.session_id;
         match part {
-            Part::Secrets => {
-                let usual = || [format!("lab-session-{id}-secrets"), format!("lab-session-{id}-ssh")];
-                for name in lab.map_or_else(usual, Lab::secret_names) {
-                    self.writes.delete::<Secret>(session, &name).await?;
-                }
-            }
-            Part::NetworkPolicy => {
-                let name = format!("lab-session-{id}");
-                self.writes.delete::<NetworkPolicy>(session, &name).await?;
-                self.policies.gone(&Key::new(&namespace, &name));
-            }
+            Part::Secrets => self.writes.delete::<Secret>(session, &format!("lab-session-{id}-ssh")).await?,
             Part::Service => {
                 let name = format!("lab-service-{id}");
                 self.writes.delete::<Service>(session, &name).await?;
                 self.services.gone(&Key::new(&namespace, &name));
             }
-            // Volumes that were asked to be kept are kept.
-            Part::Claims => {}
+            // Volumes that were asked to be kept are kept, and other sessions use the policy.
+            Part::Claims | Part::NetworkPolicy => {}
         }
         Ok(())
     }

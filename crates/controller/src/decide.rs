@@ -13,6 +13,7 @@
 
 mod draft;
 mod ending;
+mod failing;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -112,9 +113,9 @@ pub enum Service {
 /// What a session has besides its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The secrets, made once and never read.
+    /// The Secret, made once and never read.
     Secrets,
-    /// The network policy.
+    /// The network policy that it shares with other sessions of its namespace.
     NetworkPolicy,
     /// The claims of volumes that are kept.
     Claims,
@@ -204,7 +205,7 @@ impl Default for Rules {
             retries: 5,
             steady_ms: 10 * 60_000,
             lost_node_ms: 60_000,
-            stage_interval_ms: 1_000,
+            stage_interval_ms: 5_000,
             all_events: false,
         }
     }
@@ -239,7 +240,7 @@ pub fn decide(observed: &Observed<'_>, rules: &Rules) -> Decision {
     match observed.session.status.phase {
         Phase::Terminated => ending::sweep(&mut draft),
         Phase::Terminating => ending::take_down(&mut draft),
-        Phase::Failed if !changed => running::stay_failed(&mut draft),
+        Phase::Failed if !changed => failing::stay_failed(&mut draft),
         Phase::Pending | Phase::Creating | Phase::Running | Phase::Failed => running::run(&mut draft),
     }
     draft.finish()

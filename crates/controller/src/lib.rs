@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  API server ── watches ──▶ world: small views ─┐
-//!                                                ├─▶ reconcile ─▶ decide (pure) ─▶ carry_out ─▶ API server
+//!                              │ turns: who next  ├─▶ reconcile ─▶ decide (pure) ─▶ carry_out ─▶ API server
 //!  the session's terminal ◀── how long unused? ──┘                                    │
 //!                                                     memory: until the watches show it
 //! ```
@@ -23,11 +23,13 @@ mod memory;
 mod metrics;
 mod parts;
 pub mod pod_view;
+mod policies;
 mod reconcile;
 mod run;
 mod settings;
 mod sweep;
 mod terminal;
+mod turns;
 mod world;
 mod writes;
 

@@ -1,7 +1,7 @@
 //! The objects of a session, with what only the controller knows: their owner, their namespace, the route.
 
 use dozlab_pod::lab_session::{Endpoints, Usage};
-use dozlab_pod::{DiskPolicy, LabSession, Manifests, Parts, PodOptions, SessionSecrets};
+use dozlab_pod::{DiskPolicy, LabSession, Manifests, Parts, PodOptions, SecretNames, SessionSecrets};
 use dozlab_session::cpu::MilliCpus;
 use dozlab_session::name::LoginUser;
 use dozlab_session::plan::Plan;
@@ -45,7 +45,9 @@ impl Lab {
         plan.terminal_image = plan.terminal_image.or_else(|| installation.terminal_image.clone());
         let password = plan.vscode_password.take();
         let plan = Plan::resolve(&plan).map_err(|error| error.to_string())?;
-        Ok(Self { plan, options: request.options, password })
+        let secret_names = Some(SecretNames::in_one(&plan.session_id));
+        let options = PodOptions { secret_names, shared_policy: true, ..request.options };
+        Ok(Self { plan, options, password })
     }
 
     pub(crate) fn wanted(&self) -> Wanted {
@@ -84,12 +86,12 @@ impl Lab {
     }
 
     /// All objects, each belonging to the session. Volumes that are kept belong to nobody, or they would go
-    /// with it.
+    /// with it; nor does the network policy, which other sessions share.
     pub(crate) fn manifests(&self, session: &LabSession, expires_at_ms: Option<u64>) -> Manifests {
         self.make(session, expires_at_ms, None)
     }
 
-    /// The Secrets, with new secrets.
+    /// The Secret, with new secrets.
     pub(crate) fn secrets(
         &self,
         session: &LabSession,
@@ -98,10 +100,10 @@ impl Lab {
         Ok(self.make(session, None, Some(&secrets)).secrets)
     }
 
-    /// The names of the Secrets.
-    pub(crate) fn secret_names(&self) -> [String; 2] {
-        let names = self.options.secret_names(&self.plan.session_id);
-        [names.session, names.ssh]
+    /// The name of the network policy.
+    pub(crate) fn policy_name(&self) -> String {
+        let policy = Manifests::new(&self.plan, &self.options, None).network_policy;
+        policy.metadata.name.unwrap_or_default()
     }
 
     fn make(
@@ -118,7 +120,6 @@ impl Lab {
         for secret in &mut manifests.secrets {
             secret.metadata.owner_references = Some(owner.clone());
         }
-        manifests.network_policy.metadata.owner_references = Some(owner.clone());
         manifests.pod.metadata.owner_references = Some(owner.clone());
         if let Some(service) = &mut manifests.service {
             service.metadata.owner_references = Some(owner);

@@ -9,7 +9,6 @@ use dozlab_pod::lab_session::{Endpoints, FINALIZER};
 use dozlab_pod::{LabSession, LabSessionStatus};
 use dozlab_session::phase::Phase;
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tracing::{debug, info, warn};
 
@@ -19,6 +18,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::parts::{Installation, Lab, PartView, TERMINAL_PORT};
 use crate::pod_view::{Owner, PodView, millis};
+use crate::policies::Policies;
 use crate::terminal;
 use crate::world::{Key, Views};
 use crate::writes::{WriteError, Writes};
@@ -33,7 +33,7 @@ pub(crate) struct Context {
     pub(crate) sessions: Store<LabSession>,
     pub(crate) pods: Arc<Views<PodView>>,
     pub(crate) services: Arc<Views<PartView>>,
-    pub(crate) policies: Arc<Views<PartView>>,
+    pub(crate) policies: Policies,
     pub(crate) claims: Arc<Views<PartView>>,
     pub(crate) memory: Memory,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,34 +64,35 @@ impl ReconcileError {
     }
 }
 
-/// Looks at a session and does what is due.
-pub(crate) async fn reconcile(
-    session: Arc<LabSession>,
-    context: Arc<Context>,
-) -> Result<Action, ReconcileError> {
+/// Looks at a session and does what is due. When to look again if nothing happens before.
+pub(crate) async fn reconcile(session: Arc<LabSession>, context: Arc<Context>) -> Duration {
     let started = Instant::now();
     let looked = tokio::time::timeout(DEADLINE, look(Arc::clone(&session), &context)).await;
     context.metrics.reconciled(started.elapsed().as_secs_f64());
-    let action = looked.unwrap_or(Err(ReconcileError::TooLong))?;
-    context.memory.succeeded(&session);
-    Ok(action)
+    match looked.unwrap_or(Err(ReconcileError::TooLong)) {
+        Ok(wait) => {
+            context.memory.succeeded(&session);
+            wait
+        }
+        Err(error) => after_an_error(&session, &error, &context),
+    }
 }
 
 /// When to try again what failed.
-pub(crate) fn after_an_error(session: &LabSession, error: &ReconcileError, context: &Context) -> Action {
+fn after_an_error(session: &LabSession, error: &ReconcileError, context: &Context) -> Duration {
     context.metrics.reconcile_failed(error.reason());
     if let ReconcileError::Write(WriteError::Conflict { .. }) = error {
         // The watch is about to tell what changed.
         debug!(session = session.name_any(), %error, "a session is looked at again");
-        return Action::requeue(Duration::from_millis(100));
+        return Duration::from_millis(100);
     }
     let wait = context.memory.failed(session);
     let (name, namespace) = (session.name_any(), session.namespace());
     warn!(session = name, namespace, %error, "a session could not be dealt with");
-    Action::requeue(wait)
+    wait
 }
 
-async fn look(session: Arc<LabSession>, context: &Context) -> Result<Action, ReconcileError> {
+async fn look(session: Arc<LabSession>, context: &Context) -> Result<Duration, ReconcileError> {
     let lab = Lab::of(&session, &context.installation);
     let wanted = lab.as_ref().map(Lab::wanted).map_err(String::as_str);
     let mut session = session;
@@ -121,7 +122,7 @@ async fn look(session: Arc<LabSession>, context: &Context) -> Result<Action, Rec
             }
         }
     }
-    Ok(Action::requeue(Duration::from_secs(1)))
+    Ok(Duration::from_secs(1))
 }
 
 /// What the caches know of a session's parts.
@@ -140,10 +141,9 @@ impl Seen {
         let key = |name: String| Key::new(session.namespace().as_deref().unwrap_or_default(), &name);
         let pod_name = key(format!("lab-session-{id}"));
         let service = context.services.get(&key(format!("lab-service-{id}")));
-        let policy = context.policies.get(&pod_name);
         let has_service = lab.is_some_and(Lab::has_service);
         let mut missing = Vec::new();
-        if lab.is_some() && policy.is_none() {
+        if lab.is_some_and(|lab| !context.policies.is_in_force(&key(lab.policy_name()))) {
             missing.push(Part::NetworkPolicy);
         }
         if let Some(lab) = lab.filter(|lab| lab.keeps_disks()) {
@@ -161,9 +161,6 @@ impl Seen {
         let mut leftovers = Vec::new();
         if ours(&service) {
             leftovers.push(Part::Service);
-        }
-        if ours(&policy) {
-            leftovers.push(Part::NetworkPolicy);
         }
         Self {
             pod: context.pods.get(&pod_name),
@@ -278,7 +275,7 @@ impl Context {
         }
     }
 
-    fn again(&self, session: &LabSession, decision: &Decision) -> Action {
+    fn again(&self, session: &LabSession, decision: &Decision) -> Duration {
         if decision.status.phase == Phase::Terminated
             && let Some(uid) = &session.metadata.uid
         {
@@ -286,7 +283,7 @@ impl Context {
         }
         let wait = decision.again_ms.map_or(self.sync_period, Duration::from_millis);
         // A clock and a timer differ by a little: a deadline is looked at after it, not just before.
-        Action::requeue(wait.min(self.sync_period) + Duration::from_millis(5))
+        wait.min(self.sync_period) + Duration::from_millis(5)
     }
 
     /// A part that the API server refuses is said in the session's status: its owner cannot read our log.

@@ -4,19 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozlab_pod::LabSession;
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::Api;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::{self, applier};
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher;
 use kube::{Client, Config, Resource};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -26,10 +22,12 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::parts::PartView;
 use crate::pod_view::PodView;
-use crate::reconcile::{Context, after_an_error, reconcile};
+use crate::policies::{Policies, PolicyView};
+use crate::reconcile::Context;
 use crate::settings::Settings;
 use crate::sweep;
-use crate::world::{Views, follow, watch_parts, watch_sessions};
+use crate::turns::{Name, take_turns};
+use crate::world::{Views, follow, neighbours, owner, watch_parts, watch_sessions};
 use crate::writes::Writes;
 
 /// Name of the Lease that the working controller holds; that of the existing controller.
@@ -122,7 +120,7 @@ async fn work(
         sessions: writer.as_reader(),
         pods: Arc::new(Views::new()),
         services: Arc::new(Views::new()),
-        policies: Arc::new(Views::new()),
+        policies: Policies::new(),
         claims: Arc::new(Views::new()),
         memory: Memory::default(),
         metrics: Arc::clone(&metrics),
@@ -136,7 +134,7 @@ async fn work(
     let filled = async {
         context.pods.filled().await;
         context.services.filled().await;
-        context.policies.filled().await;
+        context.policies.seen.filled().await;
         context.claims.filled().await;
         // The writer lives in its task as long as the process.
         let _ = context.sessions.wait_until_ready().await;
@@ -153,18 +151,8 @@ async fn work(
     tokio::spawn(sweep::count(Arc::clone(&context)));
     tokio::spawn(sweep::sweep(Arc::clone(&context)));
 
-    let requests = UnboundedReceiverStream::new(queue).take_until(stop.clone().cancelled_owned());
-    let config = controller::Config::default().concurrency(settings.max_concurrent_reconciles);
-    let looks = applier(
-        |session, context| Box::pin(reconcile(session, context)),
-        |session, error, context| after_an_error(&session, error, &context),
-        Arc::clone(&context),
-        context.sessions.clone(),
-        requests.map(Ok::<_, std::convert::Infallible>),
-        config,
-    );
-    let looks = looks.for_each(|_| std::future::ready(()));
-    let mut looks = std::pin::pin!(looks);
+    let at_once = usize::from(settings.max_concurrent_reconciles);
+    let mut looks = std::pin::pin!(take_turns(queue, Arc::clone(&context), at_once, stop.clone()));
     tokio::select! {
         () = &mut looks => {}
         () = stop.cancelled() => {
@@ -182,40 +170,22 @@ fn watch_everything(
     client: &Client,
     context: &Context,
     writer: Writer<LabSession>,
-) -> mpsc::UnboundedReceiver<ObjectRef<LabSession>> {
+) -> mpsc::UnboundedReceiver<Name> {
     let (sender, queue) = mpsc::unbounded_channel();
     let labelled = || watcher::Config::default().labels(LABELS);
-    let sessions = &context.sessions;
+    let sessions = || context.sessions.clone();
     follow(watch_sessions(api(settings, client), watcher::Config::default(), writer), sender.clone());
-    let pods = Arc::clone(&context.pods);
-    follow(
-        watch_parts(api::<Pod>(settings, client), labelled(), "pods", pods, sessions.clone(), PodView::of),
-        sender.clone(),
-    );
-    let services = Arc::clone(&context.services);
+    let (pods, seen) = (api::<Pod>(settings, client), Arc::clone(&context.pods));
+    follow(watch_parts(pods, labelled(), "pods", seen, sessions(), PodView::of, owner), sender.clone());
+    let (services, seen) = (api::<Service>(settings, client), Arc::clone(&context.services));
     let view = PartView::of_service;
-    follow(
-        watch_parts(
-            api::<Service>(settings, client),
-            labelled(),
-            "services",
-            services,
-            sessions.clone(),
-            view,
-        ),
-        sender.clone(),
-    );
-    let policies = (api::<NetworkPolicy>(settings, client), "networkpolicies", Arc::clone(&context.policies));
-    follow(
-        watch_parts(policies.0, labelled(), policies.1, policies.2, sessions.clone(), PartView::of),
-        sender.clone(),
-    );
-    let claims = api::<PersistentVolumeClaim>(settings, client);
+    follow(watch_parts(services, labelled(), "services", seen, sessions(), view, owner), sender.clone());
+    let (policies, seen) = (api::<NetworkPolicy>(settings, client), Arc::clone(&context.policies.seen));
+    let (kind, view) = ("networkpolicies", PolicyView::of);
+    follow(watch_parts(policies, labelled(), kind, seen, sessions(), view, neighbours), sender.clone());
+    let (claims, seen) = (api::<PersistentVolumeClaim>(settings, client), Arc::clone(&context.claims));
     let kind = "persistentvolumeclaims";
-    follow(
-        watch_parts(claims, labelled(), kind, Arc::clone(&context.claims), sessions.clone(), PartView::of),
-        sender,
-    );
+    follow(watch_parts(claims, labelled(), kind, seen, sessions(), PartView::of, owner), sender);
     queue
 }
 

@@ -154,7 +154,7 @@ impl Settings {
     }
 
     pub(crate) fn sync_period(&self) -> Duration {
-        Duration::from(self.sync_period).max(Duration::from_secs(1))
+        Duration::from(self.sync_period).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The cluster's own garbage collector removes what belongs to a deleted object. This is for what it leaves:
 //! where it does not run, and where a finalizer was taken off by hand. An object is removed only after the
-//! API server itself has said that its session is not there.
+//! API server itself has said that its session is not there. A network policy, which sessions share, goes when
+//! its namespace has no session any more.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -53,10 +54,17 @@ pub(crate) async fn sweep(context: Arc<Context>) {
         for (key, service) in context.services.all() {
             remove_orphan::<Service>(&context, &key, service.owner.as_ref(), &service.uid).await;
         }
-        for (key, policy) in context.policies.all() {
-            remove_orphan::<NetworkPolicy>(&context, &key, policy.owner.as_ref(), &policy.uid).await;
+        for (key, policy) in context.policies.seen.all() {
+            if policy.is_shared && !has_sessions(&context, &key.namespace) {
+                remove::<NetworkPolicy>(&context, &key, &policy.uid).await;
+            }
         }
     }
+}
+
+fn has_sessions(context: &Context, namespace: &str) -> bool {
+    let sessions = context.sessions.state();
+    sessions.iter().any(|session| session.metadata.namespace.as_deref() == Some(namespace))
 }
 
 async fn remove_orphan<K: Part>(context: &Context, key: &Key, owner: Option<&Owner>, uid: &str) {
@@ -76,6 +84,10 @@ async fn remove_orphan<K: Part>(context: &Context, key: &Key, owner: Option<&Own
             return;
         }
     }
+    remove::<K>(context, key, uid).await;
+}
+
+async fn remove<K: Part>(context: &Context, key: &Key, uid: &str) {
     let removed: Result<_, WriteError> =
         context.writes.delete_exactly::<K>(&key.namespace, &key.name, uid).await;
     match removed {

@@ -133,7 +133,8 @@ fn trim(session: &mut LabSession) {
     session.metadata.annotations = None;
 }
 
-/// Watches objects of one kind into `views` and tells which sessions are to be looked at for them.
+/// Watches objects of one kind into `views` and tells which sessions are to be looked at for them: those that
+/// it `concerns`, if it has changed in what counts.
 pub(crate) fn watch_parts<K, V>(
     api: Api<K>,
     config: watcher::Config,
@@ -141,6 +142,7 @@ pub(crate) fn watch_parts<K, V>(
     views: Arc<Views<V>>,
     sessions: Store<LabSession>,
     view: fn(&K) -> V,
+    concerns: fn(&K, &Store<LabSession>) -> Requests,
 ) -> impl Stream<Item = Requests> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -155,12 +157,12 @@ where
             // Most changes of an object change nothing that counts here.
             match known.insert(key, Arc::clone(&new)) {
                 Some(old) if old == new => Vec::new(),
-                _ => owner(&object).into_iter().collect(),
+                _ => concerns(&object, &sessions),
             }
         }
         Event::Delete(object) => {
             views.gone(&Key::of(&object));
-            owner(&object).into_iter().collect()
+            concerns(&object, &sessions)
         }
         Event::Init => {
             listed.clear();
@@ -178,9 +180,20 @@ where
 }
 
 /// The session that an object belongs to.
-fn owner<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<LabSession>> {
-    let owner = Owner::of(object)?;
-    Some(ObjectRef::new(&owner.name).within(object.meta().namespace.as_deref().unwrap_or_default()))
+pub(crate) fn owner<K: Resource<DynamicType = ()>>(object: &K, _: &Store<LabSession>) -> Requests {
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    Owner::of(object).map(|owner| ObjectRef::new(&owner.name).within(namespace)).into_iter().collect()
+}
+
+/// All sessions of an object's namespace.
+pub(crate) fn neighbours<K: Resource<DynamicType = ()>>(
+    object: &K,
+    sessions: &Store<LabSession>,
+) -> Requests {
+    let namespace = object.meta().namespace.as_ref();
+    let sessions = sessions.state();
+    let neighbours = sessions.iter().filter(|session| session.metadata.namespace.as_ref() == namespace);
+    neighbours.map(|session| ObjectRef::from_obj(session.as_ref())).collect()
 }
 
 /// A watch that is begun again however often it breaks.

@@ -27,6 +27,7 @@ mod yaml;
 pub use images::Images;
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
 pub use manifests::Manifests;
+pub use network_policy::POLICY_LABEL;
 pub use options::{DiskPolicy, LabRequest, Parts, PodOptions, SecurityProfile};
 pub use secrets::{SecretKey, SecretNames, SessionSecrets};
 pub use yaml::YamlError;

@@ -32,7 +32,7 @@ impl Manifests {
     pub fn new(plan: &Plan, options: &PodOptions, secrets: Option<&SessionSecrets>) -> Self {
         let lab = Lab { plan, options };
         Self {
-            secrets: secrets.map(|secrets| secrets.objects(lab).into()).unwrap_or_default(),
+            secrets: secrets.map(|secrets| secrets.objects(lab)).unwrap_or_default(),
             claims: claims(lab),
             network_policy: network_policy(lab),
             service: service(lab),

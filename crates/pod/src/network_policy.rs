@@ -6,6 +6,9 @@
 //! A policy knows pods, not containers, so what `init-rootfs` needs to fetch an image is open to the whole pod: the
 //! cluster's name server, and the image's port in the public internet. An image server inside the cluster needs a
 //! NetworkPolicy of its own for pods with the label `app: lab-environment`; policies add up.
+//!
+//! Hardly anything in a policy is the session's own. So the controller makes one for all sessions of a namespace that
+//! come to the same. Its name says what it allows, and pods carry the name as a label.
 
 use std::collections::BTreeMap;
 
@@ -16,27 +19,62 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
     NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::pod::Lab;
 
 const DNS_PORT: u16 = 53;
 
-/// The session's policy. It has the pod's name.
+/// The label by which pods name a policy that they share.
+pub const POLICY_LABEL: &str = "dozlab.io/network-policy";
+
+/// The session's policy. It has the pod's name, or one that says what it allows if it is shared.
 pub(crate) fn network_policy(lab: Lab<'_>) -> NetworkPolicy {
     let ports: Vec<_> = lab.ports().into_iter().map(|(_, number)| port("TCP", number)).collect();
     let from_anybody = NetworkPolicyIngressRule { from: None, ports: Some(ports) };
+    let (metadata, selector) = match shared_name(lab) {
+        Some(name) => shared(lab, name),
+        None => (lab.metadata(lab.plan.session_id.pod_name()), lab.selector()),
+    };
     NetworkPolicy {
-        metadata: lab.metadata(lab.plan.session_id.pod_name()),
+        metadata,
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(labelled(lab.selector())),
+            pod_selector: Some(labelled(selector)),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             // A rule without ports would be one for all of them.
             ingress: Some(if lab.ports().is_empty() { Vec::new() } else { vec![from_anybody] }),
             egress: Some(egress(lab)),
         }),
     }
+}
+
+/// The name of the policy that the session shares, made of all that its rules depend on: `lab-internet-dns-8080-8081-22`.
+/// None if it has one of its own.
+pub(crate) fn shared_name(lab: Lab<'_>) -> Option<String> {
+    if !lab.options.shared_policy {
+        return None;
+    }
+    let egress = lab.plan.network.egress;
+    let image = match (download_port(&lab.plan.image), egress) {
+        (None, _) => String::new(),
+        (Some(number), Egress::None) => format!("-image-{number}"),
+        (Some(_), Egress::Internet | Egress::Open) => "-dns".to_owned(),
+    };
+    let ports: String = lab.ports().into_iter().map(|(_, number)| format!("-{number}")).collect();
+    Some(format!("lab-{}{image}{ports}", egress.as_str()))
+}
+
+fn shared(lab: Lab<'_>, name: String) -> (ObjectMeta, BTreeMap<String, String>) {
+    let app = lab.selector().into_iter().filter(|(label, _)| label == "app");
+    let labels: BTreeMap<_, _> = app.chain([(POLICY_LABEL.to_owned(), name.clone())]).collect();
+    let metadata = ObjectMeta {
+        name: Some(name),
+        namespace: lab.options.namespace.clone(),
+        labels: Some(labels.clone()),
+        ..ObjectMeta::default()
+    };
+    (metadata, labels)
 }
 
 fn egress(lab: Lab<'_>) -> Vec<NetworkPolicyEgressRule> {

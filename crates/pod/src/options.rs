@@ -39,6 +39,9 @@ pub struct PodOptions {
     pub namespace: Option<String>,
     /// Secrets to refer to, where they do not have [the usual names](SecretNames::of).
     pub secret_names: Option<SecretNames>,
+    /// Whether sessions of one namespace that may reach the same, and be reached the same, share a NetworkPolicy. Without
+    /// it each has one of its own, which can be applied and deleted with the session's other objects.
+    pub shared_policy: bool,
     /// Whether the VM is emulated: no `dozlab.io/kvm` is asked for.
     pub emulated: bool,
     /// Where the browser reaches the editor, where that is not the terminal's host at the editor's port.

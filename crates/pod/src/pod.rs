@@ -20,6 +20,7 @@ use dozlab_session::plan::Plan;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::core::ObjectMeta;
 
+use crate::network_policy::{POLICY_LABEL, shared_name};
 use crate::options::{PodOptions, SecurityProfile};
 
 pub(crate) use volumes::claims;
@@ -100,5 +101,9 @@ pub(crate) fn pod(lab: Lab<'_>) -> Pod {
         volumes: Some(volumes::volumes(lab)),
         ..PodSpec::default()
     };
-    Pod { metadata: lab.metadata(lab.plan.session_id.pod_name()), spec: Some(spec), ..Pod::default() }
+    let mut metadata = lab.metadata(lab.plan.session_id.pod_name());
+    if let Some(policy) = shared_name(lab) {
+        metadata.labels.get_or_insert_default().insert(POLICY_LABEL.to_owned(), policy);
+    }
+    Pod { metadata, spec: Some(spec), ..Pod::default() }
 }

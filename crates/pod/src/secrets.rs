@@ -1,8 +1,9 @@
 //! The session's secrets, and the Secrets that hold them.
 //!
 //! There are two, by the names of existing ones: `lab-session-ID-secrets` with the editor's password and the secret of
-//! the terminal's links, and `lab-session-ID-ssh` with the learner's key pair and the VM's. Containers get single keys
-//! of them, as variables: the private key goes to the terminal alone, the VM's host key to the VM's container alone.
+//! the terminal's links, and `lab-session-ID-ssh` with the learner's key pair and the VM's. Under the controller one
+//! holds everything, which is a write less for each session. Containers get single keys of them, as variables: the
+//! private key goes to the terminal alone, the VM's host key to the VM's container alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,13 @@ impl SecretNames {
     #[must_use]
     pub fn of(id: &SessionId) -> Self {
         Self { session: id.secrets_name(), ssh: format!("{}-ssh", id.pod_name()) }
+    }
+
+    /// One Secret for everything, `lab-session-ID-ssh`: that of sessions that the controller makes.
+    #[must_use]
+    pub fn in_one(id: &SessionId) -> Self {
+        let Self { ssh, .. } = Self::of(id);
+        Self { session: ssh.clone(), ssh }
     }
 }
 
@@ -103,29 +111,23 @@ impl SessionSecrets {
         })
     }
 
-    /// The Secrets that hold them.
-    pub(crate) fn objects(&self, lab: Lab<'_>) -> [Secret; 2] {
+    /// The Secrets that hold them: two, or one where both have the same name.
+    pub(crate) fn objects(&self, lab: Lab<'_>) -> Vec<Secret> {
         let names = lab.options.secret_names(&lab.plan.session_id);
-        [
-            secret(
-                lab,
-                names.session,
-                &[
-                    (SecretKey::VscodePassword, self.vscode_password.reveal()),
-                    (SecretKey::TerminalToken, self.terminal_token.reveal()),
-                ],
-            ),
-            secret(
-                lab,
-                names.ssh,
-                &[
-                    (SecretKey::PrivateKey, &self.learner.private),
-                    (SecretKey::PublicKey, &self.learner.public),
-                    (SecretKey::HostKey, &self.host.private),
-                    (SecretKey::HostPublicKey, &self.host.public),
-                ],
-            ),
-        ]
+        let for_people = [
+            (SecretKey::VscodePassword, self.vscode_password.reveal()),
+            (SecretKey::TerminalToken, self.terminal_token.reveal()),
+        ];
+        let keys = [
+            (SecretKey::PrivateKey, self.learner.private.as_str()),
+            (SecretKey::PublicKey, &self.learner.public),
+            (SecretKey::HostKey, &self.host.private),
+            (SecretKey::HostPublicKey, &self.host.public),
+        ];
+        if names.session == names.ssh {
+            return vec![secret(lab, names.ssh, &[&for_people[..], &keys].concat())];
+        }
+        vec![secret(lab, names.session, &for_people), secret(lab, names.ssh, &keys)]
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at whatever it did not expect")]
 
-use dozlab_pod::{Manifests, PodOptions, SecurityProfile};
+use dozlab_pod::{Manifests, POLICY_LABEL, Parts, PodOptions, SecurityProfile};
 use dozlab_session::cpu::Vcpus;
 use dozlab_session::defaults;
 use dozlab_session::plan::{Egress, Plan, PlanRequest};
@@ -161,6 +161,53 @@ fn the_network_policy_denies_what_it_does_not_name() {
     let download_only = policy(Egress::None, "https://storage.example:8443/k8s.ext4");
     assert_eq!(download_only["egress"][0]["ports"], json!([{ "protocol": "TCP", "port": 8443 }]));
     assert_eq!(download_only["egress"][0]["to"][0]["ipBlock"]["except"], *block.get("except").unwrap());
+}
+
+#[test]
+fn sessions_that_may_the_same_share_a_policy_and_others_do_not() {
+    let with = |id: &str, egress: Egress, image: &str, parts: Parts| {
+        let request = PlanRequest {
+            session_id: Some(id.parse().unwrap()),
+            egress: Some(egress),
+            image: Some(image.parse().unwrap()),
+            ..PlanRequest::default()
+        };
+        manifests(&request, &PodOptions { parts, shared_policy: true, ..PodOptions::default() })
+    };
+    let image = "https://storage.example/k8s.ext4";
+    let one = with("one", Egress::Internet, image, Parts::default());
+    let two = with("two", Egress::Internet, "http://elsewhere.example:8000/vm.ext4", Parts::default());
+    assert_eq!(one.network_policy, two.network_policy, "an image's port counts only where it is let through");
+    let name = one.network_policy.metadata.name.clone().unwrap();
+    assert_eq!(name, "lab-internet-dns-8080-8081-22");
+    let selector = one.network_policy.spec.unwrap().pod_selector.unwrap().match_labels.unwrap();
+    let labels = one.pod.metadata.labels.unwrap();
+    assert!(
+        selector.iter().all(|(label, value)| labels.get(label) == Some(value)),
+        "{selector:?} {labels:?}"
+    );
+    assert_eq!(selector[POLICY_LABEL], name);
+    assert!(!selector.contains_key("session-id"));
+
+    let no_ssh = Parts { ssh: false, ..Parts::default() };
+    let names = [
+        with("a", Egress::Internet, "vm", Parts::default()),
+        with("a", Egress::Open, image, Parts::default()),
+        with("a", Egress::None, image, Parts::default()),
+        with("a", Egress::None, "https://storage.example:8443/k8s.ext4", Parts::default()),
+        with("a", Egress::Internet, image, no_ssh),
+    ]
+    .map(|manifests| manifests.network_policy.metadata.name.unwrap());
+    assert_eq!(
+        names,
+        [
+            "lab-internet-8080-8081-22",
+            "lab-open-dns-8080-8081-22",
+            "lab-none-image-443-8080-8081-22",
+            "lab-none-image-8443-8080-8081-22",
+            "lab-internet-dns-8080-8081",
+        ]
+    );
 }
 
 fn amount(resources: &Value, kind: &str, name: &str) -> u64 {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at whatever it did not expect")]
 
-use dozlab_pod::{DiskPolicy, Manifests, Parts, PodOptions, SecurityProfile, SessionSecrets};
+use dozlab_pod::{DiskPolicy, Manifests, Parts, PodOptions, SecretNames, SecurityProfile, SessionSecrets};
 use dozlab_session::plan::{Plan, PlanRequest};
 use serde_json::{Value, json};
 
@@ -259,6 +259,20 @@ fn the_service_and_the_secrets_are_the_seeds() {
     assert_eq!(ssh.type_.as_deref(), Some("Opaque"));
     let keys: Vec<String> = ssh.data.unwrap().into_keys().collect();
     assert_eq!(keys, ["id_ed25519", "id_ed25519.pub", "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]);
+}
+
+#[test]
+fn one_secret_can_hold_everything() {
+    let plan = Plan::resolve(&template()).unwrap();
+    let names = SecretNames::in_one(&plan.session_id);
+    let options = PodOptions { secret_names: Some(names), ..PodOptions::default() };
+    let secrets = SessionSecrets::generate(&plan.session_id, None).unwrap();
+    let manifests = Manifests::new(&plan, &options, Some(&secrets));
+    let [secret] = manifests.secrets.try_into().unwrap();
+    assert_eq!(secret.metadata.name.as_deref(), Some("lab-session-abc123-ssh"));
+    assert_eq!(secret.data.unwrap().len(), 6);
+    let pod = serde_json::to_string(&manifests.pod).unwrap();
+    assert!(!pod.contains("lab-session-abc123-secrets"), "{pod}");
 }
 
 #[test]

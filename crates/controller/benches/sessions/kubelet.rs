@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::{Cluster, ready};
 
-/// When each session's pod was made ready, by the session's name.
+/// When each session's pod was said to be ready, by the session's name.
 pub(crate) type Ready = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// Starts it.
@@ -28,9 +28,10 @@ pub(crate) fn start(cluster: &Cluster) -> Ready {
             let (pods, known) = (pods.clone(), Arc::clone(&known));
             async move {
                 let patch = Patch::Merge(json!({ "status": ready() }));
+                let said_at = Instant::now();
                 if pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.is_ok() {
                     let session = pod.name_any().trim_start_matches("lab-session-").to_owned();
-                    known.lock().unwrap().insert(session, Instant::now());
+                    known.lock().unwrap().insert(session, said_at);
                 }
             }
         })

@@ -44,6 +44,9 @@ pub(super) fn find(status: &PodStatus) -> Option<Failure> {
     if let Some(failure) = of_the_whole_pod(status) {
         return Some(failure);
     }
+    if let Some(failure) = secret_lost(status) {
+        return Some(failure);
+    }
     let pod_is_finished = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
     if let Some((container, ended)) = ended_badly(status) {
         return Some(of_container(container, ended, pod_is_finished));
@@ -102,6 +105,34 @@ fn node_lost(message: &str) -> Failure {
     let message = format!("the pod's node does not answer any more: {message}");
     let message = message.trim_end_matches([':', ' ']).to_owned();
     Failure { reason: "NodeLost", message, retry: Retry::Later, pod_is_finished: false }
+}
+
+/// A container misses the session's Secret while another runs with what was in it. A new Secret has new keys:
+/// it would give this container a key that the machine does not know.
+fn secret_lost(status: &PodStatus) -> Option<Failure> {
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let runs = |one: &&ContainerStatus| one.state.as_ref().is_some_and(|state| state.running.is_some());
+    let with_old_keys = containers.iter().find(runs)?;
+    let (missing, message) = waiting(status, &["CreateContainerConfigError"])?;
+    if !is_about_a_missing_secret(&message) {
+        return None;
+    }
+    Some(Failure {
+        reason: "SecretLost",
+        message: format!(
+            "container {missing}: {message}; container {} runs with the keys that were in it, so the pod is \
+             replaced",
+            with_old_keys.name
+        ),
+        retry: Retry::Later,
+        pod_is_finished: false,
+    })
+}
+
+/// The kubelet's words: `secret "NAME" not found`, `couldn't find key KEY in Secret NAMESPACE/NAME`.
+fn is_about_a_missing_secret(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("secret") && (message.contains("not found") || message.contains("couldn't find key"))
 }
 
 /// The container that ended first with an error, the VM's before the others.

@@ -91,6 +91,30 @@ fn failures_are_told_apart() {
 }
 
 #[test]
+fn a_secret_that_is_missing_is_a_failure_only_if_its_keys_are_in_use() {
+    let waits = |message: &str| {
+        let waiting = json!({ "reason": "CreateContainerConfigError", "message": message });
+        container("terminal-sidecar", json!({ "waiting": waiting }))
+    };
+    let machine = |state: Value| container(VM, state);
+    let running = || machine(json!({ "running": { "startedAt": at(5) } }));
+    let of = |first: Value, second: Value| json!({ "conditions": [scheduled(1)], "containerStatuses": [first, second] });
+    for missing in [
+        "secret \"lab-session-a-ssh\" not found",
+        "couldn't find key id_ed25519 in Secret labs/lab-session-a-ssh",
+    ] {
+        assert_eq!(failure_of(of(running(), waits(missing))), ("SecretLost", Retry::Later));
+        let none_has_started = machine(json!({ "waiting": { "reason": "CreateContainerConfigError" } }));
+        assert!(matches!(view(of(none_has_started, waits(missing))).state, PodState::Starting { .. }));
+    }
+    for other in
+        ["failed to sync secret cache: timed out", "container has runAsNonRoot and image will run as root"]
+    {
+        assert!(matches!(view(of(running(), waits(other))).state, PodState::Starting { .. }), "{other}");
+    }
+}
+
+#[test]
 fn what_a_pod_waits_for_is_what_the_kubelet_says() {
     let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "Back-off pulling image" } });
     let status =

@@ -150,17 +150,46 @@ async fn a_pod_that_somebody_deletes_is_made_again_and_so_is_a_secret() {
     let first = cluster.pod("demo", None).await.uid();
     cluster.phase("demo", "Creating").await;
     let secrets = cluster.api::<Secret>();
-    secrets.delete("lab-session-demo-secrets", &DeleteParams::default()).await.unwrap();
+    secrets.delete("lab-session-demo-ssh", &DeleteParams::default()).await.unwrap();
     let misses =
         json!({ "waiting": { "reason": "CreateContainerConfigError", "message": "secret not found" } });
     cluster.set_pod("demo", with_container(false, "code-server", misses)).await;
-    until("the secret is there", async || secrets.get_opt("lab-session-demo-secrets").await.unwrap()).await;
+    until("the secret is there", async || secrets.get_opt("lab-session-demo-ssh").await.unwrap()).await;
 
     cluster.make_ready("demo").await;
     cluster.phase("demo", "Running").await;
     cluster.api::<Pod>().delete("lab-session-demo", &DeleteParams::default()).await.unwrap();
     cluster.pod("demo", first.as_deref()).await;
     cluster.phase("demo", "Creating").await;
+}
+
+#[tokio::test]
+async fn a_machine_that_runs_with_the_keys_of_a_lost_secret_is_replaced_with_its_pod() {
+    let cluster = Cluster::new("lost-secret").await;
+    let _controller = cluster.controller(&[]);
+    cluster.ask_for("demo", json!({})).await;
+    let first = cluster.pod("demo", None).await.uid();
+    cluster.phase("demo", "Creating").await;
+    let secrets = cluster.api::<Secret>();
+    let lost = secrets.get("lab-session-demo-ssh").await.unwrap();
+    secrets.delete("lab-session-demo-ssh", &DeleteParams::default()).await.unwrap();
+    let misses = json!({ "waiting": { "reason": "CreateContainerConfigError",
+                                      "message": "secret \"lab-session-demo-ssh\" not found" } });
+    let mut status = with_container(false, "terminal-sidecar", misses);
+    let runs = json!({ "name": "firecracker-vm", "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
+                       "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } } });
+    status["containerStatuses"].as_array_mut().unwrap().push(runs);
+    cluster.set_pod("demo", status).await;
+    let told = cluster
+        .session("demo", |session| session.status.as_ref().is_some_and(|status| status.retry.is_some()))
+        .await;
+    let told = told.status.unwrap();
+    assert_eq!(Some(&told.retry.unwrap().pod_uid), first.as_ref());
+    cluster.pod("demo", first.as_deref()).await;
+    let new = secrets.get("lab-session-demo-ssh").await.unwrap();
+    assert_ne!(new.data.unwrap()["id_ed25519"], lost.data.unwrap()["id_ed25519"]);
+    cluster.make_ready("demo").await;
+    cluster.phase("demo", "Running").await;
 }
 
 #[tokio::test]
@@ -176,5 +205,5 @@ async fn a_second_session_of_the_same_id_leaves_the_first_alone() {
     cluster.sessions().delete("other", &DeleteParams::default()).await.unwrap();
     cluster.gone("other").await;
     assert_eq!(cluster.pod("demo", None).await.uid(), pod);
-    cluster.api::<Secret>().get("lab-session-demo-secrets").await.unwrap();
+    cluster.api::<Secret>().get("lab-session-demo-ssh").await.unwrap();
 }

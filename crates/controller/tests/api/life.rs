@@ -7,13 +7,16 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use crate::support::{Cluster, until};
+
+/// The policy of sessions of which nothing special is asked: they carry their image, and reach the internet.
+const POLICY: &str = "lab-internet-8080-8081-22";
 
 #[tokio::test]
 async fn a_session_is_made_runs_is_extended_expires_and_is_deleted() {
@@ -35,7 +38,9 @@ async fn a_session_is_made_runs_is_extended_expires_and_is_deleted() {
     })
     .await;
     cluster.api::<Secret>().get("lab-session-demo-ssh").await.unwrap();
-    cluster.api::<NetworkPolicy>().get("lab-session-demo").await.unwrap();
+    let policy = cluster.api::<NetworkPolicy>().get(POLICY).await.unwrap();
+    let selector = policy.spec.unwrap().pod_selector.unwrap().match_labels.unwrap();
+    assert!(selector.iter().all(|(label, value)| pod.labels().get(label) == Some(value)), "{selector:?}");
 
     cluster.make_ready("demo").await;
     let running = cluster.phase("demo", "Running").await;
@@ -65,7 +70,6 @@ async fn a_session_is_made_runs_is_extended_expires_and_is_deleted() {
     assert!(cluster.api::<Pod>().get_opt("lab-session-demo").await.unwrap().is_none());
     assert!(cluster.api::<Service>().get_opt("lab-service-demo").await.unwrap().is_none());
     assert!(cluster.api::<Secret>().get_opt("lab-session-demo-ssh").await.unwrap().is_none());
-    assert!(cluster.api::<NetworkPolicy>().get_opt("lab-session-demo").await.unwrap().is_none());
 
     cluster.sessions().delete("demo", &DeleteParams::default()).await.unwrap();
     cluster.gone("demo").await;
@@ -80,7 +84,7 @@ async fn a_session_is_made_runs_is_extended_expires_and_is_deleted() {
 #[tokio::test]
 async fn a_deleted_session_takes_its_parts_with_it() {
     let cluster = Cluster::new("deleted").await;
-    let _controller = cluster.controller(&[]);
+    let _controller = cluster.controller(&["--sync-period=1s"]);
     cluster.ask_for("demo", json!({})).await;
     cluster.phase("demo", "Creating").await;
     cluster.make_ready("demo").await;
@@ -91,7 +95,35 @@ async fn a_deleted_session_takes_its_parts_with_it() {
     assert!(cluster.api::<Pod>().list(&everything).await.unwrap().items.is_empty());
     assert!(cluster.api::<Service>().list(&everything).await.unwrap().items.is_empty());
     assert!(cluster.api::<Secret>().list(&everything).await.unwrap().items.is_empty());
-    assert!(cluster.api::<NetworkPolicy>().list(&everything).await.unwrap().items.is_empty());
+    until("the namespace's policy is removed with its last session", async || {
+        cluster.api::<NetworkPolicy>().list(&everything).await.unwrap().items.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_that_somebody_deletes_or_changes_is_put_right() {
+    let cluster = Cluster::new("policy").await;
+    let _controller = cluster.controller(&[]);
+    for name in ["one", "two"] {
+        cluster.ask_for(name, json!({})).await;
+        cluster.phase(name, "Creating").await;
+    }
+    let policies = cluster.api::<NetworkPolicy>();
+    let made = policies.get(POLICY).await.unwrap();
+    assert_eq!(policies.list(&ListParams::default()).await.unwrap().items.len(), 1, "sessions share it");
+    let open = Patch::Merge(json!({ "spec": { "egress": [{}] } }));
+    policies.patch(POLICY, &PatchParams::default(), &open).await.unwrap();
+    until("the change is undone", async || {
+        (policies.get(POLICY).await.ok()?.spec == made.spec).then_some(())
+    })
+    .await;
+    policies.delete(POLICY, &DeleteParams::default()).await.unwrap();
+    until("it is there again", async || policies.get_opt(POLICY).await.ok()?).await;
+    let restricted = json!({ "egress": "none", "image": "vm", "config": { "enableSSH": false } });
+    cluster.ask_for("three", restricted).await;
+    cluster.phase("three", "Creating").await;
+    policies.get("lab-none-8080-8081").await.unwrap();
 }
 
 #[tokio::test]
@@ -168,9 +200,9 @@ async fn at_rest_nothing_is_written() {
     cluster.phase("two", "Running").await;
     sleep(Duration::from_secs(2)).await;
     let before = cluster.server.writes("rest");
-    assert!(before.len() >= 3 * 7, "the audit log has the writes that were made: {before:?}");
+    assert_eq!(before.len(), 1 + 3 * 5 + 2, "a policy, three births and two that run: {before:?}");
     // Each session is looked at every second meanwhile.
-    sleep(Duration::from_secs(15)).await;
+    sleep(Duration::from_secs(60)).await;
     assert_eq!(cluster.server.writes("rest"), before);
 }
 

@@ -7,4 +7,5 @@
 mod failures;
 mod interruptions;
 mod life;
+mod proxy;
 mod support;

@@ -18,6 +18,8 @@ use kube::{Client, Config, CustomResourceExt as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::proxy::Proxy;
+
 /// How long anything may take that a test waits for, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const SYSTEM: &str = "dozlab-system";
@@ -179,6 +181,17 @@ impl Cluster {
     pub(crate) async fn change(&self, name: &str, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.sessions().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Lets the controllers of this namespace reach the API server through a proxy only.
+    pub(crate) async fn behind_a_proxy(&mut self) -> Proxy {
+        let proxy = Proxy::start(self.client.clone()).await;
+        let config = fs::read_to_string(&self.kubeconfig).unwrap();
+        let (before, rest) = config.split_once("server: \"").unwrap();
+        let (_, after) = rest.split_once('"').unwrap();
+        self.kubeconfig = self.server.folder.join(format!("{}-proxied", self.namespace));
+        fs::write(&self.kubeconfig, format!("{before}server: \"http://{}\"{after}", proxy.address)).unwrap();
+        proxy
     }
 
     /// Waits until a session's status fulfils a condition.
