@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dozlab_pod::LabSession;
 use dozlab_session::phase::Phase;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt as _;
 use tracing::{info, warn};
 
@@ -104,6 +105,12 @@ impl Context {
                     self.services.made(key(service.name_any()), PartView::of_service(&service));
                 }
             }
+            Part::Ingress => {
+                if let Some(ingress) = lab.manifests(session, None).ingress {
+                    let ingress = self.writes.apply(session, &ingress).await?;
+                    self.ingresses.made(key(ingress.name_any()), PartView::of(&ingress));
+                }
+            }
         }
         Ok(())
     }
@@ -153,6 +160,11 @@ impl Context {
                 let name = format!("lab-service-{id}");
                 self.writes.delete::<Service>(session, &name).await?;
                 self.services.gone(&Key::new(&namespace, &name));
+            }
+            Part::Ingress => {
+                let name = format!("lab-ingress-{id}");
+                self.writes.delete::<Ingress>(session, &name).await?;
+                self.ingresses.gone(&Key::new(&namespace, &name));
             }
             // Volumes that were asked to be kept are kept, and other sessions use the policy.
             Part::Claims | Part::NetworkPolicy => {}

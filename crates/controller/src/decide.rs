@@ -121,6 +121,15 @@ pub enum Part {
     Claims,
     /// The service.
     Service,
+    /// The way in from outside the cluster.
+    Ingress,
+}
+
+impl Part {
+    /// Whether the pod needs it. Who has the pod has the session's names: what bears them comes after it.
+    fn comes_before_the_pod(self) -> bool {
+        !matches!(self, Self::Service | Self::Ingress)
+    }
 }
 
 /// One thing to do. Each may be done twice without harm.

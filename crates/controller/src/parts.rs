@@ -46,7 +46,9 @@ impl Lab {
         let password = plan.vscode_password.take();
         let plan = Plan::resolve(&plan).map_err(|error| error.to_string())?;
         let secret_names = Some(SecretNames::in_one(&plan.session_id));
-        let options = PodOptions { secret_names, shared_policy: true, ..request.options };
+        let route = request.options.route.as_ref();
+        let editor_public_url = route.map(|route| route.editor(&plan.session_id));
+        let options = PodOptions { secret_names, shared_policy: true, editor_public_url, ..request.options };
         Ok(Self { plan, options, password })
     }
 
@@ -78,6 +80,12 @@ impl Lab {
     pub(crate) fn has_service(&self) -> bool {
         let Parts { terminal, editor, ssh } = self.options.parts;
         terminal || editor || ssh
+    }
+
+    /// Whether any page is reached from outside the cluster.
+    pub(crate) fn has_ingress(&self) -> bool {
+        let Parts { terminal, editor, .. } = self.options.parts;
+        self.options.route.is_some() && (terminal || editor)
     }
 
     /// Whether disks outlive the pod.
@@ -122,22 +130,30 @@ impl Lab {
         }
         manifests.pod.metadata.owner_references = Some(owner.clone());
         if let Some(service) = &mut manifests.service {
-            service.metadata.owner_references = Some(owner);
+            service.metadata.owner_references = Some(owner.clone());
+        }
+        if let Some(ingress) = &mut manifests.ingress {
+            ingress.metadata.owner_references = Some(owner);
         }
         manifests
     }
 
-    /// Where the session's parts are reached inside the cluster.
+    /// Where the session's parts are reached: its pages from outside where the installation has a public address, the
+    /// rest inside the cluster.
     pub(crate) fn endpoints(&self, session: &LabSession) -> Option<Endpoints> {
         if !self.has_service() {
             return None;
         }
         let namespace = session.namespace().unwrap_or_default();
         let host = format!("{}.{namespace}.svc", self.plan.session_id.service_name());
-        let parts = self.options.parts;
+        let (parts, id) = (self.options.parts, &self.plan.session_id);
+        let (editor, terminal) = match &self.options.route {
+            Some(route) => (route.editor(id), route.terminal(id)),
+            None => (format!("http://{host}:{EDITOR_PORT}/"), format!("http://{host}:{TERMINAL_PORT}/")),
+        };
         Some(Endpoints {
-            vscode: parts.editor.then(|| format!("http://{host}:{EDITOR_PORT}/")),
-            terminal: parts.terminal.then(|| format!("http://{host}:{TERMINAL_PORT}/")),
+            vscode: parts.editor.then_some(editor),
+            terminal: parts.terminal.then_some(terminal),
             ssh: parts.ssh.then(|| format!("ssh://{host}:22")),
         })
     }

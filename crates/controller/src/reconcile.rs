@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) services: Arc<Views<PartView>>,
     pub(crate) policies: Policies,
     pub(crate) claims: Arc<Views<PartView>>,
+    /// Followed only where the installation has a public address.
+    pub(crate) ingresses: Arc<Views<PartView>>,
     pub(crate) memory: Memory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) writes: Writes,
@@ -155,12 +157,19 @@ impl Seen {
         if has_service && service.is_none() {
             missing.push(Part::Service);
         }
+        let ingress = context.ingresses.get(&key(format!("lab-ingress-{id}")));
+        if lab.is_some_and(Lab::has_ingress) && ingress.is_none() {
+            missing.push(Part::Ingress);
+        }
         let ours = |part: &Option<Arc<PartView>>| {
             part.as_ref().is_some_and(|part| !part.deleting && is_owned(part.owner.as_ref(), session))
         };
         let mut leftovers = Vec::new();
         if ours(&service) {
             leftovers.push(Part::Service);
+        }
+        if ours(&ingress) {
+            leftovers.push(Part::Ingress);
         }
         Self {
             pod: context.pods.get(&pod_name),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dozlab_pod::LabSession;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::Api;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::store::Writer;
@@ -122,6 +122,7 @@ async fn work(
         services: Arc::new(Views::new()),
         policies: Policies::new(),
         claims: Arc::new(Views::new()),
+        ingresses: Arc::new(Views::new()),
         memory: Memory::default(),
         metrics: Arc::clone(&metrics),
         writes: Writes::new(client.clone(), metrics, identity),
@@ -136,6 +137,9 @@ async fn work(
         context.services.filled().await;
         context.policies.seen.filled().await;
         context.claims.filled().await;
+        if settings.public_base_url.is_some() {
+            context.ingresses.filled().await;
+        }
         // The writer lives in its task as long as the process.
         let _ = context.sessions.wait_until_ready().await;
     };
@@ -183,6 +187,14 @@ fn watch_everything(
     let (policies, seen) = (api::<NetworkPolicy>(settings, client), Arc::clone(&context.policies.seen));
     let (kind, view) = ("networkpolicies", PolicyView::of);
     follow(watch_parts(policies, labelled(), kind, seen, sessions(), view, neighbours), sender.clone());
+    if settings.public_base_url.is_some() {
+        let (ingresses, seen) = (api::<Ingress>(settings, client), Arc::clone(&context.ingresses));
+        let view = PartView::of;
+        follow(
+            watch_parts(ingresses, labelled(), "ingresses", seen, sessions(), view, owner),
+            sender.clone(),
+        );
+    }
     let (claims, seen) = (api::<PersistentVolumeClaim>(settings, client), Arc::clone(&context.claims));
     let kind = "persistentvolumeclaims";
     follow(watch_parts(claims, labelled(), kind, seen, sessions(), PartView::of, owner), sender);

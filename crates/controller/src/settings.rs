@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use dozlab_pod::{Images, PodOptions};
+use dozlab_pod::{Images, PodOptions, PublicRoute, PublicUrl};
 use dozlab_session::duration::SessionDuration;
 use dozlab_session::image::ContainerImage;
 use dozlab_session::name::LoginUser;
@@ -48,6 +48,16 @@ pub struct Settings {
         hide_default_value = true
     )]
     pub storage_class: String,
+    /// Address at which browsers reach sessions, such as https://labs.example.org: each session gets an Ingress below
+    /// it, one more write a session [default: none]
+    #[arg(long, env = "DOZLAB_PUBLIC_BASE_URL", value_name = "URL")]
+    pub public_base_url: Option<PublicUrl>,
+    /// Class of those Ingresses [default: the cluster's]
+    #[arg(long, env = "DOZLAB_INGRESS_CLASS", value_name = "CLASS", requires = "public_base_url")]
+    pub ingress_class: Option<String>,
+    /// Traefik's middleware that takes /sessions/ID/terminal and the like off, NAMESPACE-NAME@kubernetescrd
+    #[arg(long, env = "DOZLAB_INGRESS_MIDDLEWARE", value_name = "NAME", requires = "public_base_url")]
+    pub ingress_middleware: Option<String>,
     /// Where /metrics is served
     #[arg(long, default_value = ":8080", value_name = "ADDRESS", value_parser = address)]
     pub metrics_bind_address: SocketAddr,
@@ -124,8 +134,14 @@ impl Settings {
             editor: self.editor_image.clone(),
         };
         let storage_class = Some(self.storage_class.clone()).filter(|class| !class.is_empty());
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let route = self.public_base_url.clone().map(|base| PublicRoute {
+            base,
+            class: given(&self.ingress_class),
+            middleware: given(&self.ingress_middleware),
+        });
         Installation {
-            options: PodOptions { images, storage_class, ..PodOptions::default() },
+            options: PodOptions { images, storage_class, route, ..PodOptions::default() },
             disk: Some(self.vm_disk_size),
             login_user: Some(self.ssh_user.clone()),
             terminal_image: Some(self.terminal_image.clone()),

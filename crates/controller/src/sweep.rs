@@ -12,7 +12,7 @@ use std::time::Duration;
 use dozlab_pod::LabSession;
 use dozlab_session::phase::Phase;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::{interval, sleep};
@@ -53,6 +53,9 @@ pub(crate) async fn sweep(context: Arc<Context>) {
         }
         for (key, service) in context.services.all() {
             remove_orphan::<Service>(&context, &key, service.owner.as_ref(), &service.uid).await;
+        }
+        for (key, ingress) in context.ingresses.all() {
+            remove_orphan::<Ingress>(&context, &key, ingress.owner.as_ref(), &ingress.uid).await;
         }
         for (key, policy) in context.policies.seen.all() {
             if policy.is_shared && !has_sessions(&context, &key.namespace) {

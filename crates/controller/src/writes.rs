@@ -280,6 +280,10 @@ impl Part for k8s_openapi::api::core::v1::PersistentVolumeClaim {
     const RESOURCE: &'static str = "persistentvolumeclaims";
 }
 
+impl Part for k8s_openapi::api::networking::v1::Ingress {
+    const RESOURCE: &'static str = "ingresses";
+}
+
 impl Part for k8s_openapi::api::networking::v1::NetworkPolicy {
     const RESOURCE: &'static str = "networkpolicies";
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! LabSession ── request ──▶ LabRequest ── Plan::resolve ──▶ Plan ─┐
 //!                               └────────────────────▶ PodOptions ┴─▶ Manifests: Secrets, claims, NetworkPolicy,
-//!                                                                                Service, Pod
+//!                                                                                Service, Ingress, Pod
 //! ```
 //!
 //! [`LabSession`] is the custom resource by which somebody asks for a session. [`LabSession::request`] reads it into
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod images;
+mod ingress;
 pub mod lab_session;
 mod manifests;
 mod network_policy;
@@ -25,6 +26,7 @@ mod service;
 mod yaml;
 
 pub use images::Images;
+pub use ingress::{PublicRoute, PublicUrl, PublicUrlError};
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
 pub use manifests::Manifests;
 pub use network_policy::POLICY_LABEL;

@@ -2,9 +2,10 @@
 
 use dozlab_session::plan::Plan;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use serde_json::Value;
 
+use crate::ingress::ingress;
 use crate::network_policy::network_policy;
 use crate::options::PodOptions;
 use crate::pod::{Lab, claims, pod};
@@ -22,6 +23,8 @@ pub struct Manifests {
     pub network_policy: NetworkPolicy,
     /// The lab's address; none where no part of it is reached from outside.
     pub service: Option<Service>,
+    /// The way in from outside the cluster; none where the installation has none.
+    pub ingress: Option<Ingress>,
     /// The pod.
     pub pod: Pod,
 }
@@ -36,6 +39,7 @@ impl Manifests {
             claims: claims(lab),
             network_policy: network_policy(lab),
             service: service(lab),
+            ingress: ingress(lab),
             pod: pod(lab),
         }
     }
@@ -47,6 +51,7 @@ impl Manifests {
         objects.extend(self.claims.iter().map(to_json));
         objects.push(to_json(&self.network_policy));
         objects.extend(self.service.iter().map(to_json));
+        objects.extend(self.ingress.iter().map(to_json));
         objects.push(to_json(&self.pod));
         objects
     }

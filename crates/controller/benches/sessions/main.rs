@@ -116,8 +116,9 @@ type Seen = HashMap<String, Instant>;
 fn watch_running(cluster: &Cluster, prefix: &'static str, count: usize) -> JoinHandle<Seen> {
     let sessions = cluster.sessions();
     tokio::spawn(async move {
-        let is_running =
-            |session: &LabSession| session.status.as_ref().is_some_and(|status| status.phase == Phase::Running);
+        let is_running = |session: &LabSession| {
+            session.status.as_ref().is_some_and(|status| status.phase == Phase::Running)
+        };
         let events = watcher(sessions, watcher::Config::default()).default_backoff().applied_objects();
         let mut events = std::pin::pin!(events);
         let mut seen = Seen::new();

@@ -126,7 +126,7 @@ fn without_pod(draft: &mut Draft<'_>, wanted: &Wanted) {
 fn start(draft: &mut Draft<'_>, wanted: &Wanted) {
     draft.step(Step::Make(Part::Secrets));
     for part in draft.observed.missing.clone() {
-        if part != Part::Service {
+        if part.comes_before_the_pod() {
             draft.step(Step::Make(part));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dozlab_pod::lab_session::ConditionType;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -124,6 +124,43 @@ async fn a_policy_that_somebody_deletes_or_changes_is_put_right() {
     cluster.ask_for("three", restricted).await;
     cluster.phase("three", "Creating").await;
     policies.get("lab-none-8080-8081").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_public_address_gives_each_session_an_ingress_and_its_urls() {
+    let cluster = Cluster::new("public").await;
+    let _controller = cluster.controller(&[
+        "--public-base-url=https://labs.example/",
+        "--ingress-class=traefik",
+        "--ingress-middleware=labs-strip@kubernetescrd",
+    ]);
+    cluster.ask_for("demo", json!({ "config": { "enableSSH": false } })).await;
+    let endpoints = cluster.phase("demo", "Creating").await.status.unwrap().endpoints.unwrap();
+    assert_eq!(endpoints.terminal.as_deref(), Some("https://labs.example/sessions/demo/terminal/"));
+    assert_eq!(endpoints.vscode.as_deref(), Some("https://labs.example/sessions/demo/vscode/"));
+    let ingresses = cluster.api::<Ingress>();
+    let ingress = ingresses.get("lab-ingress-demo").await.unwrap();
+    let annotation = &ingress.annotations()["traefik.ingress.kubernetes.io/router.middlewares"];
+    assert_eq!(annotation, "labs-strip@kubernetescrd");
+    let spec = serde_json::to_value(ingress.spec.unwrap()).unwrap();
+    assert_eq!(spec["ingressClassName"], "traefik");
+    assert_eq!(spec["rules"][0]["host"], "labs.example");
+    let backend =
+        |port: u16| json!({ "service": { "name": "lab-service-demo", "port": { "number": port } } });
+    let path = |path: &str, port| json!({ "path": path, "pathType": "Prefix", "backend": backend(port) });
+    let paths = json!([path("/sessions/demo/vscode", 8080), path("/sessions/demo/terminal", 8081)]);
+    assert_eq!(spec["rules"][0]["http"]["paths"], paths);
+    let editor = serde_json::to_value(cluster.pod("demo", None).await.spec.unwrap()).unwrap();
+    assert!(
+        editor.to_string().contains("https://labs.example/sessions/demo/vscode/"),
+        "the terminal's page links to it"
+    );
+
+    ingresses.delete("lab-ingress-demo", &DeleteParams::default()).await.unwrap();
+    until("it is made again", async || ingresses.get_opt("lab-ingress-demo").await.ok()?).await;
+    cluster.sessions().delete("demo", &DeleteParams::default()).await.unwrap();
+    cluster.gone("demo").await;
+    assert!(ingresses.get_opt("lab-ingress-demo").await.unwrap().is_none());
 }
 
 #[tokio::test]

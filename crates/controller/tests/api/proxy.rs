@@ -92,7 +92,11 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if reads && !watches && request.uri().query().is_some() {
         shared.lists.fetch_add(1, Ordering::Relaxed);
     }
-    hold(&shared, &request).await;
+    if let Some(hold) = take_hold(&shared, &request) {
+        let (release, released) = oneshot::channel();
+        hold.reached.send(release).unwrap();
+        released.await.unwrap();
+    }
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes().to_vec();
     let request = axum::http::Request::from_parts(head, kube::client::Body::from(body));
@@ -101,18 +105,12 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     Response::from_parts(head, if watches { until_the_end(&shared, body) } else { body })
 }
 
-async fn hold(shared: &Shared, request: &Request) {
-    let found = {
-        let mut holds = shared.holds.lock().unwrap();
-        let is_it = |hold: &Hold| {
-            request.method().as_str() == hold.method && request.uri().path().ends_with(&hold.path)
-        };
-        holds.iter().position(is_it).and_then(|position| holds.remove(position))
-    };
-    let Some(found) = found else { return };
-    let (release, released) = oneshot::channel();
-    found.reached.send(release).unwrap();
-    released.await.unwrap();
+fn take_hold(shared: &Shared, request: &Request) -> Option<Hold> {
+    let mut holds = shared.holds.lock().unwrap();
+    let is_it =
+        |hold: &Hold| request.method().as_str() == hold.method && request.uri().path().ends_with(&hold.path);
+    let position = holds.iter().position(is_it)?;
+    holds.remove(position)
 }
 
 /// A watch's answer, which ends as the test says.
