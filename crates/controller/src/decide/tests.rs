@@ -314,8 +314,8 @@ fn stages_in_quick_succession_are_written_once() {
         status_written_ms: Some(NOW),
     };
     let soon = decide(&observed, &Rules::default());
-    assert_eq!((soon.steps, soon.again_ms), (vec![], Some(600)));
-    let later = decide(&Observed { now_ms: NOW + 1000, ..observed }, &Rules::default());
+    assert_eq!((soon.steps, soon.again_ms), (vec![], Some(4600)));
+    let later = decide(&Observed { now_ms: NOW + 5000, ..observed }, &Rules::default());
     assert_eq!(later.steps, [Step::WriteStatus]);
 }
 

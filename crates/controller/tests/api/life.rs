@@ -224,26 +224,6 @@ async fn an_idle_session_is_stopped_by_what_its_terminal_says() {
 }
 
 #[tokio::test]
-async fn at_rest_nothing_is_written() {
-    let cluster = Cluster::new("rest").await;
-    let _controller = cluster.controller(&["--sync-period=1s"]);
-    for name in ["one", "two", "three"] {
-        cluster.ask_for(name, json!({ "timeout": "1h" })).await;
-        cluster.phase(name, "Creating").await;
-    }
-    cluster.make_ready("one").await;
-    cluster.make_ready("two").await;
-    cluster.phase("one", "Running").await;
-    cluster.phase("two", "Running").await;
-    sleep(Duration::from_secs(2)).await;
-    let before = cluster.server.writes("rest");
-    assert_eq!(before.len(), 1 + 3 * 5 + 2, "a policy, three births and two that run: {before:?}");
-    // Each session is looked at every second meanwhile.
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(cluster.server.writes("rest"), before);
-}
-
-#[tokio::test]
 async fn a_pod_whose_session_is_gone_is_removed() {
     let cluster = Cluster::new("orphans").await;
     let mut controller = cluster.controller(&[]);

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod at_rest;
 mod failures;
 mod interruptions;
 mod life;
