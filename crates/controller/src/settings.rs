@@ -48,7 +48,7 @@ pub struct Settings {
         hide_default_value = true
     )]
     pub storage_class: String,
-    /// Address at which browsers reach sessions, such as https://labs.example.org: each session gets an Ingress below
+    /// Address at which browsers reach sessions, such as `https://labs.example.org`: each session gets an Ingress below
     /// it, one more write a session [default: none]
     #[arg(long, env = "DOZLAB_PUBLIC_BASE_URL", value_name = "URL")]
     pub public_base_url: Option<PublicUrl>,
