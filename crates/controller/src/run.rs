@@ -52,7 +52,7 @@ pub enum ControllerError {
     /// The first lists took too long.
     #[error(
         "the cluster's objects could not be listed within {0} s: the log says which and why; is LabSession \
-         installed (kubectl apply -k deploy/base), and does the controller's role allow list and watch?"
+         installed (kubectl apply -k deploy/), and does the controller's role allow list and watch?"
     )]
     NotSynced(u64),
 }
