@@ -5,7 +5,8 @@ use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, until, with_container};
+use crate::support::pods::with_container;
+use crate::support::{Cluster, until};
 
 fn ended(exit_code: i32, reason: &str) -> Value {
     json!({ "terminated": { "exitCode": exit_code, "reason": reason, "finishedAt": "2026-01-01T00:00:00Z" } })

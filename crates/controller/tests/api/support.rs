@@ -2,16 +2,14 @@
 //! a test plays.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::process::{Child, Command};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dozlab_pod::{LabSession, LabSessionSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, CustomResourceExt as _, ResourceExt as _};
@@ -20,57 +18,19 @@ use tokio::time::sleep;
 
 use crate::proxy::Proxy;
 
+#[path = "pods.rs"]
+pub(crate) mod pods;
+#[path = "server.rs"]
+mod server;
+
+pub(crate) use pods::ready;
+pub(crate) use server::Server;
+
 /// How long anything may take that a test waits for, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const SYSTEM: &str = "dozlab-system";
 
-/// etcd and an API server, which end with this process: their script reads a pipe of ours.
-pub(crate) struct Server {
-    pub(crate) folder: PathBuf,
-    script: Mutex<Script>,
-}
-
-struct Script {
-    words: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _child: Child,
-}
-
 impl Server {
-    pub(crate) fn start(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&folder);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kube-apiserver");
-        let mut child = Command::new(script)
-            .arg("run")
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let words = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        let server = Self { folder, script: Mutex::new(Script { words, answers, _child: child }) };
-        server.wait_for("ready");
-        server
-    }
-
-    /// Stops the API server, or starts it again.
-    pub(crate) fn switch(&self, word: &str) {
-        writeln!(self.script.lock().unwrap().words, "{word}").unwrap();
-        self.wait_for(word);
-    }
-
-    fn wait_for(&self, word: &str) {
-        let mut answer = String::new();
-        self.script.lock().unwrap().answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), word, "see {}", self.folder.display());
-    }
-
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("kubeconfig")
-    }
-
     /// The writes that the API server has recorded of the controller in a namespace: verb and resource.
     pub(crate) fn writes(&self, namespace: &str) -> Vec<String> {
         let log = fs::read_to_string(self.folder.join("audit.log")).unwrap();
@@ -333,40 +293,4 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
         assert!(started.elapsed() < PATIENCE, "waited in vain until: {what}");
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn time() -> String {
-    Timestamp::now().to_string()
-}
-
-/// What a kubelet says of a lab pod that is ready.
-pub(crate) fn ready() -> Value {
-    let init = |name| {
-        json!({ "name": name, "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
-        "state": { "terminated": { "exitCode": 0, "startedAt": time(), "finishedAt": time() } } })
-    };
-    let runs = |name| {
-        json!({ "name": name, "ready": true, "restartCount": 0, "image": "i", "imageID": "i",
-        "state": { "running": { "startedAt": time() } } })
-    };
-    json!({
-        "phase": "Running", "podIP": "10.1.2.3", "reason": null, "message": null,
-        "conditions": [
-            { "type": "PodScheduled", "status": "True", "lastTransitionTime": time() },
-            { "type": "Initialized", "status": "True", "lastTransitionTime": time() },
-            { "type": "Ready", "status": "True", "lastTransitionTime": time() },
-        ],
-        "initContainerStatuses": [init("init-rootfs"), init("network-setup")],
-        "containerStatuses": [runs("firecracker-vm"), runs("terminal-sidecar"), runs("code-server")],
-    })
-}
-
-/// What a kubelet says of a lab pod that is on a node, with one container in this state.
-pub(crate) fn with_container(init: bool, name: &str, state: Value) -> Value {
-    let list = if init { "initContainerStatuses" } else { "containerStatuses" };
-    json!({
-        "phase": "Pending",
-        "conditions": [{ "type": "PodScheduled", "status": "True", "lastTransitionTime": time() }],
-        list: [{ "name": name, "ready": false, "restartCount": 0, "image": "i", "imageID": "i", "state": state }],
-    })
 }
