@@ -1,5 +1,7 @@
 //! One thin file a subcommand: flags in, a library called, a result out.
 
+mod access;
+mod cluster;
 mod containers;
 mod controller;
 mod doctor;
@@ -7,6 +9,7 @@ mod editor;
 mod gc;
 mod image;
 mod kernel;
+mod listing;
 mod logs;
 mod ls;
 mod render;
@@ -37,7 +40,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     // One thread is enough for each of these, and keeps their memory small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Ok(runtime) => runtime.block_on(dispatch(cli)),
         Err(error) => Err(error.into()),
     };
     outcome.unwrap_or_else(|error| {
@@ -47,10 +50,23 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     })
 }
 
-async fn dispatch(command: Command) -> Outcome {
-    match command {
+async fn dispatch(cli: Cli) -> Outcome {
+    if let Some(context) = &cli.cluster {
+        return cluster::run(context, cli.command).await;
+    }
+    if cluster::place(&cli.command).is_some_and(|place| place.namespace.is_some()) {
+        return Err("a namespace is of a cluster: say `--cluster` too".into());
+    }
+    match cli.command {
         Command::Up(flags) => up::run(*flags).await,
-        Command::Ls(output) => ls::run(output.output),
+        Command::Ls(flags) => ls::run(flags.output.output),
+        Command::Get(flags) => ls::get(&flags),
+        Command::Open(flags) => ls::open(&flags),
+        Command::Extend(_) => {
+            Err("a lab on this machine ends when `up --timeout` said: only one on a cluster can be \
+                                   extended (`dozlab --cluster extend`)"
+                .into())
+        }
         Command::Render(flags) => render::run(&flags),
         Command::Ssh(flags) => ssh::shell(&flags),
         Command::Exec(flags) => ssh::exec(&flags),

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use dozlab_session::duration::SessionDuration;
 use serde::Serialize;
 
 use crate::cli::Format;
@@ -60,8 +61,29 @@ pub(crate) fn bytes(count: u64) -> String {
 
 /// How long ago a time was: `3h`.
 pub(crate) fn ago(then_ms: u64) -> String {
+    length(now_ms().saturating_sub(then_ms))
+}
+
+/// How long it is until a time: `in 1h59m`, or `now` where it has come.
+pub(crate) fn until(then_ms: u64) -> String {
+    match then_ms.saturating_sub(now_ms()) {
+        0 => "now".to_owned(),
+        left_ms => {
+            // Whole minutes, and seconds only of the last one.
+            let unit = if left_ms < 60_000 { 1000 } else { 60_000 };
+            format!("in {}", SessionDuration::from_millis(left_ms / unit * unit))
+        }
+    }
+}
+
+/// The time, in milliseconds since the epoch.
+pub(crate) fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seconds = (u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(then_ms)) / 1000;
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn length(millis: u64) -> String {
+    let seconds = millis / 1000;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),

@@ -47,6 +47,14 @@ impl Screen {
         self.bar.reset();
     }
 
+    /// Prints what was achieved, and how long it took.
+    pub(crate) fn achieved(&self, what: &str, took: Duration, detail: &str) {
+        self.clear();
+        let seconds = took.as_secs_f64();
+        let detail = if detail.is_empty() { String::new() } else { format!("  {detail}") };
+        self.line(format!("{seconds:8.3} s  {what:<19}{detail}").trim_end());
+    }
+
     /// Prints a line that stays.
     pub(crate) fn line(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
@@ -78,10 +86,7 @@ impl Watcher for Screen {
     }
 
     fn done(&self, stage: Stage, took: Duration, detail: &str) {
-        self.clear();
-        let (description, seconds) = (stage.description(), took.as_secs_f64());
-        let detail = if detail.is_empty() { String::new() } else { format!("  {detail}") };
-        self.line(format!("{seconds:8.3} s  {description:<19}{detail}").trim_end());
+        self.achieved(stage.description(), took, detail);
     }
 
     fn notice(&self, text: &str) {

@@ -4,15 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use dozlab_pod::SecurityProfile;
-use dozlab_session::cpu::Vcpus;
-use dozlab_session::duration::{SessionDuration, TimeLimit};
 use dozlab_session::id::{SessionId, UserId};
 use dozlab_session::image::{ContainerImage, ImageRef};
-use dozlab_session::name::{Hostname, LoginUser};
-use dozlab_session::plan::Egress;
-use dozlab_session::size::ByteSize;
 
-use super::{disk, memory};
+use super::Machine;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,30 +36,8 @@ pub(crate) struct Render {
     /// The VM's root file system: a URL, or the name of an image
     #[arg(long)]
     pub(crate) image: Option<ImageRef>,
-    /// Virtual CPUs, 1 to 32 [default: 1]
-    #[arg(long, value_name = "N")]
-    pub(crate) cpus: Option<Vcpus>,
-    /// Memory: 2G, 1536Mi, or a number of MiB [default: 1024]
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    pub(crate) memory: Option<ByteSize>,
-    /// The disk's size: 8G, 512M [default: 4G]
-    #[arg(long, value_name = "SIZE", value_parser = disk)]
-    pub(crate) disk: Option<ByteSize>,
-    /// The user to be in the VM [default: root]
-    #[arg(long)]
-    pub(crate) user: Option<LoginUser>,
-    /// The VM's host name [default: lab-ID]
-    #[arg(long)]
-    pub(crate) hostname: Option<Hostname>,
-    /// What the VM may reach: internet (public addresses only), open (private networks too), none
-    #[arg(long, value_name = "POLICY")]
-    pub(crate) egress: Option<Egress>,
-    /// How long the session lasts: 2h, 90m, none [default: 2h]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) timeout: Option<TimeLimit>,
-    /// How long it may be unused
-    #[arg(long, value_name = "TIME")]
-    pub(crate) idle_stop: Option<SessionDuration>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Keep the disks on persistent volume claims
     #[arg(long)]
     pub(crate) keep_disks: bool,

@@ -1,55 +1,33 @@
-//! `dozlab ls`.
+//! `dozlab ls`, `dozlab get` and `dozlab open` for labs on this machine.
 
 use std::process::ExitCode;
 
-use dozlab_local::Sessions;
-use serde_json::json;
+use dozlab_local::{SessionState, Sessions};
 
+use super::access::Access;
+use super::listing::{self, Listed};
 use super::{Outcome, folders};
-use crate::cli::Format;
-use crate::output::{self, ago, line, table};
+use crate::cli::{Format, One};
 
 pub(super) fn run(format: Format) -> Outcome {
     let sessions = Sessions::new(&folders()?).list()?;
-    let objects: Vec<_> = sessions
-        .iter()
-        .map(|(folder, record)| {
-            json!({
-                "name": record.name(),
-                "state": record.state,
-                "reason": record.reason,
-                "image": record.plan.image,
-                "disk": record.disk,
-                "user": record.user,
-                "hypervisor": record.hypervisor,
-                "createdMs": record.created_ms,
-                "startedMs": record.started_ms,
-                "terminal": format!("http://{}/", record.terminal),
-                "ssh": record.ssh,
-                "folder": folder.path(),
-            })
-        })
-        .collect();
-    output::print(format, &objects, || {
-        if sessions.is_empty() {
-            line("no labs; `dozlab up` starts one");
-            return;
-        }
-        let rows: Vec<_> = sessions
-            .iter()
-            .map(|(_, record)| {
-                let reason = record.reason.as_deref().unwrap_or_default();
-                vec![
-                    record.name().to_owned(),
-                    record.state.as_str().to_owned(),
-                    record.plan.image.to_string(),
-                    ago(record.created_ms),
-                    format!("http://{}/", record.terminal),
-                    reason.lines().next().unwrap_or_default().to_owned(),
-                ]
-            })
-            .collect();
-        table(&["NAME", "STATE", "IMAGE", "AGE", "TERMINAL", ""], &rows);
-    });
+    let labs: Vec<_> = sessions.iter().map(|(folder, record)| Listed::of(folder, record)).collect();
+    listing::print(format, &labs, "dozlab");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn get(flags: &One) -> Outcome {
+    let (folder, record) = Sessions::new(&folders()?).find(flags.name.as_deref())?;
+    Listed::of(&folder, &record).print(flags.output.output);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn open(flags: &One) -> Outcome {
+    let (folder, record) = Sessions::new(&folders()?).find(flags.name.as_deref())?;
+    if record.state != SessionState::Running {
+        let (name, state) = (record.name(), record.state.as_str());
+        return Err(format!("lab `{name}` is {state}: `dozlab up --name {name}` starts it").into());
+    }
+    Access::of(&folder, &record)?.print(flags.output.output);
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use dozlab_pod::{DiskPolicy, LabRequest, LabSession, Manifests, PodOptions, Secr
 use dozlab_session::plan::{Plan, PlanRequest};
 
 use super::{Outcome, variable};
-use crate::cli::{Render, SecretSource};
+use crate::cli::{Render, SecretSource, set};
 
 pub(super) fn run(flags: &Render) -> Outcome {
     let mut request = match &flags.file {
@@ -51,14 +51,7 @@ fn amend_plan(plan: &mut PlanRequest, flags: &Render) {
     set(&mut plan.user_id, &flags.user_id);
     set(&mut plan.image, &flags.image);
     set(&mut plan.terminal_image, &flags.terminal_image);
-    set(&mut plan.vcpus, &flags.cpus);
-    set(&mut plan.memory, &flags.memory);
-    set(&mut plan.disk, &flags.disk);
-    set(&mut plan.login_user, &flags.user);
-    set(&mut plan.hostname, &flags.hostname);
-    set(&mut plan.egress, &flags.egress);
-    set(&mut plan.timeout, &flags.timeout);
-    set(&mut plan.idle_stop, &flags.idle_stop);
+    flags.machine.amend(plan);
 }
 
 fn amend_options(options: &mut PodOptions, flags: &Render) {
@@ -74,11 +67,4 @@ fn amend_options(options: &mut PodOptions, flags: &Render) {
     set(&mut options.images.network, &flags.network_image);
     set(&mut options.images.vm, &flags.vm_image);
     set(&mut options.images.editor, &flags.editor_image);
-}
-
-/// A flag that was given replaces what the file or the environment said.
-fn set<T: Clone>(field: &mut Option<T>, flag: &Option<T>) {
-    if flag.is_some() {
-        field.clone_from(flag);
-    }
 }

@@ -1,87 +1,29 @@
 //! `dozlab up`: starts a lab, in the foreground or in the background.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use dozlab_local::{
     DiskStrategy, EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd, SessionFolder,
-    SessionFolderError, SessionRecord, SessionState, Stage, Supervisor, Watcher, create, prepare,
+    SessionRecord, SessionState, Stage, Supervisor, Watcher, create, prepare,
 };
 use dozlab_process::Identity;
 use dozlab_session::duration::TimeLimit;
 use dozlab_session::plan::PlanRequest;
-use serde::Serialize;
 
+use super::access::Access;
 use super::{INTERRUPTED, Outcome, folders, signals};
 use crate::cli::{DiskMode, Format, NetworkKind, Up};
-use crate::output::{self, line};
 use crate::progress::Screen;
 
 /// How often a lab in the background is looked at until it has a prompt.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How to reach a lab, for a script.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Access {
-    name: String,
-    terminal: String,
-    editor: Option<String>,
-    token: String,
-    editor_password: Option<String>,
-    ssh: SshAccess,
-    /// Milliseconds that each stage took.
-    stages: BTreeMap<Stage, u64>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SshAccess {
-    host: String,
-    port: u16,
-    user: String,
-    identity_file: PathBuf,
-    known_hosts: PathBuf,
-}
-
-impl Access {
-    /// The secret is in the links' fragments, which browsers do not send and servers do not log.
-    fn of(folder: &SessionFolder, record: &SessionRecord) -> Result<Self, SessionFolderError> {
-        let (token, ssh) = (folder.token()?, folder.ssh(record));
-        let has_editor = record.editor.is_some();
-        Ok(Self {
-            name: record.name().to_owned(),
-            terminal: format!("http://{}/#token={token}", record.terminal),
-            editor: has_editor.then(|| format!("http://{}/editor#token={token}", record.terminal)),
-            editor_password: has_editor.then(|| folder.editor_password()).transpose()?,
-            ssh: SshAccess {
-                host: ssh.address.ip().to_string(),
-                port: ssh.address.port(),
-                user: ssh.user,
-                identity_file: ssh.identity_file,
-                known_hosts: ssh.known_hosts,
-            },
-            stages: record.stages.clone(),
-            token,
-        })
-    }
-
-    fn print(&self, format: Format) {
-        output::print(format, self, || {
-            line("");
-            line(&format!("  Terminal  {}", self.terminal));
-            if let Some(editor) = &self.editor {
-                line(&format!("  Editor    {editor}"));
-            }
-            line(&format!("  Shell     dozlab ssh {}", self.name));
-            line("");
-        });
-    }
-}
-
 pub(super) async fn run(flags: Up) -> Outcome {
+    if flags.user_id.is_some() {
+        return Err("--user-id is for a lab on a cluster: say `--cluster` too".into());
+    }
     let folders = folders()?;
     let screen = Screen::new();
     let (detach, format, keep) = (flags.detach, flags.output.output, flags.keep);
@@ -133,21 +75,16 @@ fn options(flags: Up) -> Options {
         (false, Some(path)) => EditorChoice::At(path),
         (false, None) => EditorChoice::Found,
     };
+    let mut request = PlanRequest {
+        session_id: flags.name,
+        image: flags.image,
+        // A lab on somebody's own machine lasts for as long as they like.
+        timeout: Some(TimeLimit::None),
+        ..PlanRequest::default()
+    };
+    flags.machine.amend(&mut request);
     Options {
-        request: PlanRequest {
-            session_id: flags.name,
-            image: flags.image,
-            vcpus: flags.cpus,
-            memory: flags.memory,
-            disk: flags.disk,
-            login_user: flags.user,
-            hostname: flags.hostname,
-            egress: flags.egress,
-            // A lab on somebody's own machine lasts for as long as they like.
-            timeout: Some(flags.timeout.unwrap_or(TimeLimit::None)),
-            idle_stop: flags.idle_stop,
-            ..PlanRequest::default()
-        },
+        request,
         disk: match flags.disk_mode {
             DiskMode::Auto => None,
             DiskMode::Reflink => Some(DiskStrategy::Reflink),
