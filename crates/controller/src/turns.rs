@@ -84,7 +84,8 @@ pub(crate) async fn take_turns(
         };
         timers.cancel(&name);
         if let Some(session) = context.sessions.get(&name) {
-            turns.ask(name, Lane::of(&session));
+            // A pod may be ready before the watch shows that the session has one.
+            turns.ask(name, Lane::of(&context.memory.freshest(session)));
         }
     }
     while looks.next().await.is_some() {}
