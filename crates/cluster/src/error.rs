@@ -164,7 +164,10 @@ pub(crate) fn explain(error: kube::Error, doing: &str, url: &str) -> ClusterErro
         kube::Error::UpgradeConnection(kube::client::UpgradeConnectionError::ProtocolSwitch(status))
             if status.as_u16() == 403 =>
         {
-            ClusterError::Forbidden { doing, why: "it needs `create` for pods/portforward".to_owned() }
+            ClusterError::Forbidden {
+                doing,
+                why: "it needs `get` and `create` for pods/portforward".to_owned(),
+            }
         }
         kube::Error::Auth(error) => ClusterError::NotLoggedIn { url, why: innermost(&error) },
         kube::Error::Service(error) => ClusterError::Unreachable { url, why: innermost(&*error) },

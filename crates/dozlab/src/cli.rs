@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Ls(List),
     /// Show a lab
     Get(One),
-    /// Let a lab last longer
+    /// Let a lab on a cluster last longer
     Extend(Extend),
     /// Show a lab's links; on a cluster, reach its terminal and editor from this machine until Ctrl-C
     Open(One),
@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Show what a lab's components, or its machine's console, have said
     Logs(Logs),
-    /// End a lab in order and keep its disk
+    /// End a lab in order and keep its disk; on a cluster, where `up --keep` asked for that
     Stop(Names),
     /// End a lab and remove everything of it
     Rm(Names),

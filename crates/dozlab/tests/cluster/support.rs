@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -16,6 +17,9 @@ use tokio::time::sleep;
 
 use crate::server::Server;
 
+/// Who calls the verbs.
+const TRAINER: &str = "trainer";
+
 /// How long anything may take that a test waits for, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,6 +27,9 @@ fn server() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(|| {
         let server = Server::start("cluster");
+        let config = fs::read_to_string(server.kubeconfig()).unwrap();
+        let config = config.replace("user: {token:", &format!("user: {{as: {TRAINER}, token:"));
+        fs::write(server.folder.join(TRAINER), config).unwrap();
         // As the page for administrators has it, for a server of any age.
         let definition = run(&server, &["crd", "--without-rules"]);
         let mut kubectl = Command::new("kubectl")
@@ -55,6 +62,32 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
     output
 }
 
+/// Lets the user of the verbs do what docs/kubernetes.md says they need, and no more.
+async fn allow(client: &Client, namespace: &str) {
+    let rule = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+    let role: Role = serde_json::from_value(json!({
+        "metadata": { "name": TRAINER },
+        "rules": [
+            rule("dozlab.io", "labsessions", &["create", "get", "list", "watch", "patch", "delete"]),
+            rule("", "pods", &["get"]),
+            rule("", "pods/log", &["get"]),
+            rule("", "pods/portforward", &["get", "create"]),
+            rule("", "secrets", &["get"]),
+            rule("", "events", &["list"]),
+        ],
+    }))
+    .unwrap();
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": TRAINER },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": TRAINER },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": TRAINER }],
+    }))
+    .unwrap();
+    let parameters = PostParams::default();
+    Api::namespaced(client.clone(), namespace).create(&parameters, &role).await.unwrap();
+    Api::namespaced(client.clone(), namespace).create(&parameters, &binding).await.unwrap();
+}
+
 /// A namespace, and the controller that looks after it until the test is over.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
@@ -84,9 +117,11 @@ impl Cluster {
         let client = Client::try_from(config).unwrap();
         let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        allow(&client, name).await;
         Self { client, namespace: name.to_owned(), controller: None }
     }
 
+    /// The administrator's; the verbs are called by somebody who may do less.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         server().kubeconfig()
     }
@@ -95,7 +130,7 @@ impl Cluster {
     pub(crate) fn command(&self, verb: &str, rest: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dozlab"));
         command.args(["--cluster", verb, "--namespace", &self.namespace]).args(rest);
-        command.env("KUBECONFIG", self.kubeconfig()).stdin(Stdio::null());
+        command.env("KUBECONFIG", server().folder.join(TRAINER)).stdin(Stdio::null());
         command
     }
 

@@ -19,6 +19,12 @@ fn a_lab_in_the_background_is_used_stopped_started_again_and_removed() {
         assert!(access["stages"][stage].is_u64(), "{stage} is missing from {access}");
     }
     assert_eq!(place.state("one"), "running");
+    let shown = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&place.ok(&[arguments, &["--output", "json"]].concat())).unwrap()
+    };
+    assert_eq!(shown(&["open", "one"]), access, "the links are shown again");
+    assert_eq!(shown(&["get"]), shown(&["ls"])[0], "one lab needs no name");
+    assert_eq!(shown(&["doctor", "--session", "one"])["verdict"], "good");
     assert_eq!(place.exec("one", "echo $((6*7)); id -un; uname -n"), "42\nroot\nlab-one");
     let failed = place.run(&["exec", "one", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!(
