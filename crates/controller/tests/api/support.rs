@@ -56,7 +56,7 @@ impl Server {
 /// The server that tests share, each with a namespace of its own.
 fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
-    SHARED.get_or_init(|| Server::start("api-server"))
+    SHARED.get_or_init(|| Server::start(concat!("api-server-of-", env!("CARGO_CRATE_NAME"))))
 }
 
 /// A namespace on an API server, as its administrator has it.
