@@ -24,6 +24,16 @@ pub(crate) fn send(process: i32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Gives every signal its usual effect, in a process that was forked off. What is ignored stays so through `exec`, and a
+/// shell cannot even trap it then: whoever was started under `nohup` would start programs that no hang-up ends.
+pub(crate) fn heed_all() {
+    for signal in 1..=libc::SIGSYS {
+        // SAFETY: `signal` is async-signal-safe and touches no memory of this process. It refuses the two signals that
+        // always have their usual effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Signals that stay pending until they are waited for.
 pub(crate) struct Awaited(libc::sigset_t);
 

@@ -119,6 +119,9 @@ async fn converse(channel: SessionChannel, started: Started, mut input: Input) -
                 ended.send_replace(true);
             }
             result = &mut delivery, if !delivered => {
+                if result.is_err() {
+                    process.hang_up();
+                }
                 result?;
                 delivered = true;
             }

@@ -221,6 +221,7 @@ fn becoming_user(config: &ServerConfig) -> impl FnMut() -> io::Result<()> + Send
     let is_root = rustix::process::geteuid().is_root();
     let spared = config.spared;
     move || {
+        crate::raw_signal::heed_all();
         if spared {
             let _ = crate::memory_guard::expose();
         }
