@@ -24,10 +24,10 @@ lint: ## format, clippy, licences, documentation
 	$(MAKE) deny
 
 deny: ## licences, bans and sources of what is linked in
-	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
 
-fuzz: packages ## run each fuzz target for FUZZ_SECONDS (60), two at a time (FUZZ="tar layers" chooses)
+fuzz: packages ## run each fuzz target for FUZZ_SECONDS (60), four at a time (FUZZ="tar layers" chooses)
 	./scripts/fuzz $(FUZZ)
 
 bench: test-packages ## start-up by stage, beside a plain boot of the same kernel and image (RUNS=5)
