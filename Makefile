@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: up test packages test-packages build lint doc deny bench bench-kernel bench-rootfs bench-controller fuzz clean help
+.PHONY: up test test-pod packages test-packages build lint doc deny bench bench-kernel bench-rootfs bench-controller fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,12 @@ up: packages ## run a lab in this terminal; Ctrl-C ends it (UP="--cpus 2 --disk 
 
 test: test-packages ## everything that is tested, in a real VM and a real browser too
 	./scripts/test
+
+test-pod: test-packages build ## the lab pod of both profiles under podman, from container images built here; as root
+	./scripts/packages pod
+	images/containers/build
+	target/release/dozlab editor install
+	tests/pod/with-podman tests/pod/pod_test.py
 
 lint: ## format, clippy, licences, documentation
 	$(CARGO) fmt --all --check
