@@ -18,16 +18,17 @@ use tokio::time::sleep;
 
 use crate::proxy::Proxy;
 
+#[path = "patience.rs"]
+mod patience;
 #[path = "pods.rs"]
 pub(crate) mod pods;
 #[path = "server.rs"]
 mod server;
 
+pub(crate) use patience::{PATIENCE, until};
 pub(crate) use pods::ready;
 pub(crate) use server::Server;
 
-/// How long anything may take that a test waits for, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const SYSTEM: &str = "dozlab-system";
 
 impl Server {
@@ -280,17 +281,5 @@ impl Drop for Controller {
         if std::thread::panicking() {
             eprintln!("--- the controller's log\n{}", self.log());
         }
-    }
-}
-
-/// Waits for something, with a deadline.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain until: {what}");
-        sleep(Duration::from_millis(50)).await;
     }
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::patience::until;
 use crate::pods::{ready, with_container};
-use crate::support::{Cluster, until};
+use crate::support::Cluster;
 
 /// What the doctor says of a lab, once it has come to this cause.
 async fn told(cluster: &Cluster, lab: &str, cause: &str) -> Value {

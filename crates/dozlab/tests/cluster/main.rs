@@ -6,6 +6,8 @@
 mod doctor;
 mod errors;
 mod kubelet;
+#[path = "../../../controller/tests/api/patience.rs"]
+mod patience;
 #[path = "../../../controller/tests/api/pods.rs"]
 mod pods;
 mod reach;

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -13,15 +12,12 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
+use crate::patience::until;
 use crate::server::Server;
 
 /// Who calls the verbs.
 const TRAINER: &str = "trainer";
-
-/// How long anything may take that a test waits for, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn server() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
@@ -195,18 +191,6 @@ impl Drop for Cluster {
             let log = server().folder.join(format!("{}.log", self.namespace));
             eprintln!("--- the controller's log\n{}", fs::read_to_string(log).unwrap_or_default());
         }
-    }
-}
-
-/// Waits for something, with a deadline.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "waited in vain until: {what}");
-        sleep(Duration::from_millis(50)).await;
     }
 }
 

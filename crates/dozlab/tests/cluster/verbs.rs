@@ -1,7 +1,8 @@
 //! Each verb, on a lab's way from its start to its end.
 
+use crate::patience::until;
 use crate::pods::ready;
-use crate::support::{Cluster, ended, until};
+use crate::support::{Cluster, ended};
 
 #[tokio::test]
 async fn a_lab_is_started_shown_extended_stopped_and_removed() {
