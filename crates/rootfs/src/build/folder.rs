@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, DirEntry, include_dir};
 
-use super::definition::DefinitionError;
+use super::definition::{DefinitionError, FILE};
 
-/// The definitions that come with the program.
+/// The definitions that come with the program; a folder without an `image.toml` is something else.
 static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../images");
 
 /// The folder of one definition.
@@ -30,12 +30,16 @@ pub(super) enum Found {
 
 /// The names of the definitions that come with the program.
 pub(super) fn embedded_names() -> Vec<&'static str> {
-    EMBEDDED.dirs().filter_map(|folder| folder.path().to_str()).collect()
+    EMBEDDED.dirs().filter(is_definition).filter_map(|folder| folder.path().to_str()).collect()
+}
+
+fn is_definition(folder: &&Dir<'_>) -> bool {
+    folder.get_file(folder.path().join(FILE)).is_some()
 }
 
 impl DefinitionFolder {
     pub(super) fn embedded(name: &str) -> Option<Self> {
-        EMBEDDED.get_dir(name).map(Self::Embedded)
+        EMBEDDED.get_dir(name).filter(is_definition).map(Self::Embedded)
     }
 
     /// The folder's own name.

@@ -13,6 +13,7 @@ fn open(text: &str) -> Result<Definition, String> {
 
 #[test]
 fn every_definition_of_the_program_is_sound() {
+    assert_eq!(embedded_names(), ["k8s", "minimal", "vm"]);
     for name in embedded_names() {
         let definition = Definition::find(name).unwrap();
         assert_eq!(definition.name, name);
