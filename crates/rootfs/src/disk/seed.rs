@@ -10,7 +10,6 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +34,7 @@ pub(super) async fn into_new_overlay(disk: &Path, files: &[SeedFile]) -> Result<
     let mut script = Script::default();
     script.make_folder("/upper");
     script.make_folder("/work");
-    script.run(disk, "/upper", files).await
+    script.run(&Scratch::create(disk)?, disk, "/upper", files).await
 }
 
 /// Writes the files into the file system of an image.
@@ -43,7 +42,7 @@ pub(super) async fn into_image(disk: &Path, files: &[SeedFile]) -> Result<(), Pr
     if files.is_empty() {
         return Ok(());
     }
-    let scratch = Scratch::create(disk).map_err(|error| write_error(disk, 0, error))?;
+    let scratch = Scratch::create(disk)?;
     let mut script = Script::default();
     let mut paths: Vec<&str> = files.iter().flat_map(|file| folders(&file.path)).collect();
     paths.sort_unstable();
@@ -58,8 +57,7 @@ pub(super) async fn into_image(disk: &Path, files: &[SeedFile]) -> Result<(), Pr
             _ => return Err(PrepareError::SeedBlocked { path: (*path).to_owned() }),
         }
     }
-    drop(scratch);
-    script.run(disk, "", files).await
+    script.run(&scratch, disk, "", files).await
 }
 
 /// What is at a path of a file system.
@@ -76,12 +74,13 @@ enum Kind {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn create(disk: &Path) -> std::io::Result<Self> {
+    fn create(disk: &Path) -> Result<Self, PrepareError> {
         let mut path = disk.as_os_str().to_owned();
         path.push(".seed");
         let scratch = Self(path.into());
         scratch.remove();
-        DirBuilder::new().mode(0o700).create(&scratch.0)?;
+        let made = DirBuilder::new().mode(0o700).create(&scratch.0);
+        made.map_err(|error| write_error(disk, 0, error))?;
         Ok(scratch)
     }
 
@@ -148,12 +147,16 @@ impl Script {
     }
 
     /// Adds the files below `root`, and runs all of it.
-    async fn run(mut self, disk: &Path, root: &str, files: &[SeedFile]) -> Result<(), PrepareError> {
-        let scratch = Scratch::create(disk).map_err(|error| write_error(disk, 0, error))?;
+    async fn run(
+        mut self,
+        scratch: &Scratch,
+        disk: &Path,
+        root: &str,
+        files: &[SeedFile],
+    ) -> Result<(), PrepareError> {
         self.write_files(root, files, &scratch.0).map_err(|error| write_error(&scratch.0, 0, error))?;
         let script = scratch.0.join("script");
-        let written = fs::File::create(&script).and_then(|mut file| file.write_all(&self.commands));
-        written.map_err(|error| write_error(&script, 0, error))?;
+        fs::write(&script, &self.commands).map_err(|error| write_error(&script, 0, error))?;
         Ok(e2fsprogs::edit(&["-f".into(), script.into()], disk, None).await?)
     }
 
