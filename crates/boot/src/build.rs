@@ -132,6 +132,16 @@ pub struct KernelBuilder {
     keep: bool,
 }
 
+/// The lock on a work folder. It is let go of by name: the open file may be shared for a moment by a program that another
+/// thread is just starting.
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 impl KernelBuilder {
     /// A builder of [the slim kernel](Fragment::slim) from Debian's newest source, with as many jobs as there are
     /// processors. The work folder takes up to 4 GB while it builds, and is empty again afterwards.
@@ -241,12 +251,12 @@ impl KernelBuilder {
     }
 
     /// Holds the work folder until it is dropped.
-    fn lock(&self) -> Result<File, BuildError> {
+    fn lock(&self) -> Result<FolderLock, BuildError> {
         fs::create_dir_all(&self.work).map_err(file("create", &self.work))?;
         let path = self.work.join("lock");
         let lock = File::create(&path).map_err(file("create", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(lock),
+            Ok(()) => Ok(FolderLock(lock)),
             Err(fs::TryLockError::WouldBlock) => Err(BuildError::Busy { folder: self.work.clone() }),
             Err(fs::TryLockError::Error(error)) => Err(file("lock", &path)(error)),
         }

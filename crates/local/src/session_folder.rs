@@ -69,9 +69,16 @@ pub struct SessionFolder {
     path: PathBuf,
 }
 
-/// A lock on a session's folder, held until it is dropped.
+/// A lock on a session's folder, held until it is dropped. It is let go of by name: the open file may be shared for a
+/// moment by a program that another thread is just starting.
 #[derive(Debug)]
-pub(crate) struct SessionLock(#[allow(dead_code, reason = "the lock is the open file")] File);
+pub(crate) struct SessionLock(File);
+
+impl Drop for SessionLock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl SessionFolder {
     /// The folder at this path, which need not be there.
