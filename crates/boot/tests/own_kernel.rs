@@ -149,6 +149,6 @@ async fn two_do_not_build_in_one_folder() {
     lock.lock().unwrap();
     let error = place.builder("CONFIG_A=y\n").build(&place.store, &|_| {}).await.unwrap_err();
     assert!(matches!(error, KernelError::Build(BuildError::Busy { .. })), "{error}");
-    drop(lock);
+    lock.unlock().unwrap();
     place.builder("CONFIG_A=y\n").build(&place.store, &|_| {}).await.unwrap();
 }
