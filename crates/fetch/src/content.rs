@@ -4,6 +4,8 @@
 //!   input ─→ SHA-256 of it, decompress ─→ write ─→ SHA-256 of the content ─→ block is used again
 //! ```
 //!
+//! Either digest is computed only where it is wanted: together they take as long as decompressing does.
+//!
 //! A fixed handful of blocks goes round in a circle, so memory is bounded however fast either end is.
 
 use std::fs::File;
@@ -51,14 +53,53 @@ pub trait Observer: Send + Sync {
     fn received(&self, bytes: u64, total: Option<u64>);
 }
 
+/// Which digests are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Of the bytes that arrive.
+    pub(crate) transferred: bool,
+    /// Of the bytes of the file.
+    pub(crate) content: bool,
+}
+
 /// What went through.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) compression: Compression,
-    /// Bytes that arrived, and their SHA-256.
-    pub(crate) transferred: (u64, [u8; 32]),
-    /// Bytes of the file, and their SHA-256.
-    pub(crate) content: (u64, [u8; 32]),
+    /// Bytes that arrived.
+    pub(crate) transferred: Counted,
+    /// Bytes of the file.
+    pub(crate) content: Counted,
+}
+
+/// How many bytes there were, and their SHA-256 where it is wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: Option<[u8; 32]>,
+}
+
+/// Counts bytes on their way.
+struct Counter {
+    bytes: u64,
+    hasher: Option<Sha256>,
+}
+
+impl Counter {
+    fn new(is_digest_wanted: bool) -> Self {
+        Self { bytes: 0, hasher: is_digest_wanted.then(Sha256::new) }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+    }
+
+    fn finish(self) -> Counted {
+        Counted { bytes: self.bytes, sha256: self.hasher.map(|hasher| hasher.finalize().into()) }
+    }
 }
 
 /// Why nothing complete went through.
@@ -81,9 +122,11 @@ pub(crate) fn receive(
     input: impl Read + Send,
     length: Option<u64>,
     target: &File,
+    wanted: Wanted,
     observer: &dyn Observer,
 ) -> Result<Content, ContentError> {
-    let mut input = Input { inner: input, hasher: Sha256::new(), count: 0, failed: None, length, observer };
+    let counter = Counter::new(wanted.transferred);
+    let mut input = Input { inner: input, counter, failed: None, length, observer };
     let mut magic = Vec::with_capacity(MAGIC_LENGTH);
     if let Err(error) = (&mut input).take(MAGIC_LENGTH as u64).read_to_end(&mut magic) {
         return Err(ContentError::Input(input.failed.unwrap_or(error)));
@@ -97,14 +140,14 @@ pub(crate) fn receive(
     let (to_reuse, reusable) = sync_channel(BLOCKS);
     let (decoded, writing, digest) = thread::scope(|scope| {
         let writer = scope.spawn(move || write(&written, &to_digest, target));
-        let digester = scope.spawn(move || digest(&digested, &to_reuse));
+        let digester = scope.spawn(move || digest(&digested, &to_reuse, Counter::new(wanted.content)));
         // Alive until the writer has ended: a writer that fails is seen by blocks that find no taker.
         let decoded = decode(&mut input, &magic, compression, &to_write, &reusable);
         drop(to_write);
         (decoded, writer.join(), digester.join())
     });
     let length = unwind(writing).map_err(ContentError::Write);
-    let (bytes, digest) = unwind(digest);
+    let content = unwind(digest);
     match decoded {
         Err(Decode::NoTaker) => return Err(length.err().unwrap_or(ContentError::Unwanted)),
         Err(Decode::Unwanted) => return Err(ContentError::Unwanted),
@@ -117,9 +160,8 @@ pub(crate) fn receive(
         Ok(()) => {}
     }
     let length = length?;
-    debug_assert_eq!(length, bytes, "what was written was digested");
-    let transferred = (input.count, input.hasher.finalize().into());
-    Ok(Content { compression, transferred, content: (length, digest) })
+    debug_assert_eq!(length, content.bytes, "what was written was counted");
+    Ok(Content { compression, transferred: input.counter.finish(), content })
 }
 
 fn unwind<T>(outcome: thread::Result<T>) -> T {
@@ -147,12 +189,12 @@ fn decode<R: Read + Send>(
     loop {
         let mut block = if fresh > 0 {
             fresh -= 1;
-            Vec::with_capacity(BLOCK)
+            vec![0; BLOCK]
         } else {
             reusable.recv().map_err(|_| Decode::NoTaker)?
         };
-        block.clear();
-        (&mut decoder).take(BLOCK as u64).read_to_end(&mut block).map_err(Decode::Failed)?;
+        let filled = fill(&mut decoder, &mut block).map_err(Decode::Failed)?;
+        block.truncate(filled);
         if is_first {
             let start = Start { head: &block, compression, length };
             observer.begins(&start).map_err(|Unwanted| Decode::Unwanted)?;
@@ -169,6 +211,21 @@ fn decode<R: Read + Send>(
     io::copy(input, &mut io::sink()).map(drop).map_err(Decode::Failed)
 }
 
+/// Reads until the block is full or there is no more, and returns how much that was. The block's old bytes are read
+/// over: a vector that is emptied and filled again would be zeroed each time.
+fn fill(reader: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < block.len() {
+        match reader.read(&mut block[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
 fn write(blocks: &Receiver<Vec<u8>>, to_digest: &SyncSender<Vec<u8>>, target: &File) -> io::Result<u64> {
     let mut writer = SparseWriter::new(target);
     for block in blocks {
@@ -179,23 +236,19 @@ fn write(blocks: &Receiver<Vec<u8>>, to_digest: &SyncSender<Vec<u8>>, target: &F
     writer.finish()
 }
 
-fn digest(blocks: &Receiver<Vec<u8>>, to_reuse: &SyncSender<Vec<u8>>) -> (u64, [u8; 32]) {
-    let mut hasher = Sha256::new();
-    let mut count = 0;
+fn digest(blocks: &Receiver<Vec<u8>>, to_reuse: &SyncSender<Vec<u8>>, mut counter: Counter) -> Counted {
     for block in blocks {
-        hasher.update(&block);
-        count += block.len() as u64;
+        counter.add(&block);
         // Nobody takes the last ones.
         let _ = to_reuse.send(block);
     }
-    (count, hasher.finalize().into())
+    counter.finish()
 }
 
 /// The input, counted and digested, and remembering its error: decoders wrap errors beyond recognition.
 struct Input<'a, R> {
     inner: R,
-    hasher: Sha256,
-    count: u64,
+    counter: Counter,
     failed: Option<io::Error>,
     length: Option<u64>,
     observer: &'a dyn Observer,
@@ -205,9 +258,8 @@ impl<R: Read> Read for Input<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(count) => {
-                self.hasher.update(&buffer[..count]);
-                self.count += count as u64;
-                self.observer.received(self.count, self.length);
+                self.counter.add(&buffer[..count]);
+                self.observer.received(self.counter.bytes, self.length);
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

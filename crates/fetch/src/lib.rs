@@ -36,5 +36,5 @@ pub use content::{Observer, Start, Unwanted};
 pub use error::FetchError;
 pub use location::{Location, LocationError};
 pub use settings::{Policy, Secrets, SettingsError};
-pub use transfer::{Expected, Fetched, Fetcher, Outcome};
+pub use transfer::{Digests, Expected, Fetched, Fetcher, Outcome};
 pub use validator::Validator;

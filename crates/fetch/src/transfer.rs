@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::{Response, StatusCode};
 
 use crate::compression::Compression;
-use crate::content::{self, Content, ContentError, Observer};
+use crate::content::{self, Content, ContentError, Observer, Wanted};
 use crate::error::{Failure, FetchError};
 use crate::http::{Resource, client};
 use crate::location::Location;
@@ -42,6 +42,14 @@ pub struct Expected {
     pub known: Option<Validator>,
     /// SHA-256 of the bytes as they are transferred, before they are decompressed.
     pub sha256: Option<[u8; 32]>,
+    /// Whether [`Fetched::digests`] is wanted: they take about as long as decompressing.
+    pub digests: bool,
+}
+
+impl Expected {
+    fn wanted(&self) -> Wanted {
+        Wanted { transferred: self.digests || self.sha256.is_some(), content: self.digests }
+    }
 }
 
 /// What became of a transfer.
@@ -60,14 +68,21 @@ pub struct Fetched {
     pub compression: Compression,
     /// Bytes that were transferred.
     pub transferred: u64,
-    /// SHA-256 of them.
-    pub transferred_sha256: [u8; 32],
     /// Bytes of the target, decompressed.
     pub length: u64,
-    /// SHA-256 of them, holes read as zeros.
-    pub sha256: [u8; 32],
+    /// Where [`Expected::digests`] asked for them.
+    pub digests: Option<Digests>,
     /// Names the version. Empty for a local file.
     pub validator: Validator,
+}
+
+/// SHA-256 of what was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// Of the bytes as they were transferred.
+    pub transferred: [u8; 32],
+    /// Of the target's, holes read as zeros.
+    pub content: [u8; 32],
 }
 
 /// How the server is asked.
@@ -97,17 +112,21 @@ impl Fetcher {
         target: &File,
         observer: Arc<dyn Observer>,
     ) -> Result<Outcome, FetchError> {
-        let outcome = match location {
-            Location::File(path) => Outcome::Fetched(fetch_file(path, target, observer).await?),
+        let received = match location {
+            Location::File(path) => {
+                let content = fetch_file(path, target, expected.wanted(), observer).await?;
+                Some((content, Validator::default()))
+            }
             _ => self.fetch_remote(location, expected, target, observer).await?,
         };
-        if let (Outcome::Fetched(fetched), Some(wanted)) = (&outcome, expected.sha256)
-            && fetched.transferred_sha256 != wanted
+        let Some((content, validator)) = received else { return Ok(Outcome::NotModified) };
+        if let (Some(actual), Some(wanted)) = (content.transferred.sha256, expected.sha256)
+            && actual != wanted
         {
-            let (wanted, actual) = (hexadecimal(&wanted), hexadecimal(&fetched.transferred_sha256));
+            let (wanted, actual) = (hexadecimal(&wanted), hexadecimal(&actual));
             return Err(FetchError::WrongDigest { location: location.to_string(), wanted, actual });
         }
-        Ok(outcome)
+        Ok(Outcome::Fetched(fetched(content, validator)))
     }
 
     async fn fetch_remote(
@@ -116,7 +135,7 @@ impl Fetcher {
         expected: &Expected,
         target: &File,
         observer: Arc<dyn Observer>,
-    ) -> Result<Outcome, FetchError> {
+    ) -> Result<Option<(Content, Validator)>, FetchError> {
         let remote = Remote::new(location, &self.secrets)?;
         let location = location.to_string();
         let resource = Resource {
@@ -131,10 +150,9 @@ impl Fetcher {
         let mut changes = 0;
         loop {
             target.set_len(0).map_err(|source| FetchError::Write { source })?;
-            let round =
-                Round { resource: &resource, known: expected.known.as_ref(), target, observer: &observer };
+            let round = Round { resource: &resource, expected, target, observer: &observer };
             match round.run(mode).await {
-                Ok(outcome) => return Ok(outcome),
+                Ok(received) => return Ok(received),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Transient { reason, wait }) => attempts.wait(reason, wait, 0).await?,
                 Err(Failure::NoRanges { reason }) => {
@@ -160,18 +178,20 @@ impl Fetcher {
 /// One attempt at the whole file.
 struct Round<'a> {
     resource: &'a Resource<'a>,
-    known: Option<&'a Validator>,
+    expected: &'a Expected,
     target: &'a File,
     observer: &'a Arc<dyn Observer>,
 }
 
 impl Round<'_> {
-    async fn run(&self, mode: Mode) -> Result<Outcome, Failure> {
-        let conditions = self.known.map(unless_it_is).unwrap_or_default();
+    /// `None` where the server still has the version that is known.
+    async fn run(&self, mode: Mode) -> Result<Option<(Content, Validator)>, Failure> {
+        let known = self.expected.known.as_ref();
+        let conditions = known.map(unless_it_is).unwrap_or_default();
         let range = (mode == Mode::Ranges).then_some(0..SEGMENT);
         let response = self.resource.get(range.as_ref(), &conditions).await?;
         match response.status() {
-            StatusCode::NOT_MODIFIED if self.known.is_some() => Ok(Outcome::NotModified),
+            StatusCode::NOT_MODIFIED if known.is_some() => Ok(None),
             StatusCode::OK => self.whole(response).await,
             StatusCode::PARTIAL_CONTENT if mode == Mode::Ranges => self.ranges(response).await,
             // An empty file has no first byte; and some servers say so of ranges that they dislike.
@@ -186,11 +206,11 @@ impl Round<'_> {
     }
 
     /// The server sends everything in one answer.
-    async fn whole(&self, mut response: Response) -> Result<Outcome, Failure> {
+    async fn whole(&self, mut response: Response) -> Result<Option<(Content, Validator)>, Failure> {
         let length = response.content_length();
         let validator = Validator::of(response.headers(), length);
         if self.is_known(&validator) {
-            return Ok(Outcome::NotModified);
+            return Ok(None);
         }
         self.receive(validator, length, async |sender| {
             while let Some(bytes) = self.resource.chunk(&mut response).await? {
@@ -204,7 +224,7 @@ impl Round<'_> {
     }
 
     /// The server sends ranges: several at a time, where there are several.
-    async fn ranges(&self, response: Response) -> Result<Outcome, Failure> {
+    async fn ranges(&self, response: Response) -> Result<Option<(Content, Validator)>, Failure> {
         let no_ranges = |reason: &str| Failure::NoRanges { reason: reason.to_owned() };
         let content_range = ContentRange::of(response.headers())
             .ok_or_else(|| no_ranges("the server answers 206 without a valid Content-Range"))?;
@@ -212,7 +232,7 @@ impl Round<'_> {
             content_range.total.ok_or_else(|| no_ranges("the server does not say how long the file is"))?;
         let validator = Validator::of(response.headers(), Some(total));
         if self.is_known(&validator) {
-            return Ok(Outcome::NotModified);
+            return Ok(None);
         }
         if total > SEGMENT && !validator.is_telling() {
             return Err(no_ranges("ranges of different versions could not be told apart"));
@@ -223,7 +243,7 @@ impl Round<'_> {
     }
 
     fn is_known(&self, validator: &Validator) -> bool {
-        self.known.is_some_and(|known| known.is_same(validator))
+        self.expected.known.as_ref().is_some_and(|known| known.is_same(validator))
     }
 
     /// Runs `deliver`, which feeds what it is given, and turns that into the file.
@@ -232,12 +252,13 @@ impl Round<'_> {
         validator: Validator,
         length: Option<u64>,
         deliver: impl AsyncFnOnce(&Sender) -> Result<(), Failure>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Option<(Content, Validator)>, Failure> {
         let (sender, reader) = channel();
         let target = self.target.try_clone().map_err(|source| FetchError::Write { source })?;
-        let observer = Arc::clone(self.observer);
-        let receiving =
-            tokio::task::spawn_blocking(move || content::receive(reader, length, &target, &*observer));
+        let (observer, wanted) = (Arc::clone(self.observer), self.expected.wanted());
+        let receiving = tokio::task::spawn_blocking(move || {
+            content::receive(reader, length, &target, wanted, &*observer)
+        });
         let delivered = deliver(&sender).await;
         if delivered.is_ok() {
             sender.finish().await;
@@ -255,12 +276,17 @@ impl Round<'_> {
             (Err(failure), _) => Err(failure),
             (Ok(()), Err(ContentError::Input(error))) => Err(Failure::transient(error.to_string())),
             (Ok(()), Err(ContentError::Empty)) => Err(FetchError::Empty { location: location() }.into()),
-            (Ok(()), Ok(content)) => Ok(Outcome::Fetched(fetched(content, validator))),
+            (Ok(()), Ok(content)) => Ok(Some((content, validator))),
         }
     }
 }
 
-async fn fetch_file(path: &Path, target: &File, observer: Arc<dyn Observer>) -> Result<Fetched, FetchError> {
+async fn fetch_file(
+    path: &Path,
+    target: &File,
+    wanted: Wanted,
+    observer: Arc<dyn Observer>,
+) -> Result<Content, FetchError> {
     let unreadable = |source: io::Error| FetchError::Unreadable { path: path.to_owned(), source };
     let source = File::open(path).map_err(unreadable)?;
     let length = source.metadata().map_err(unreadable)?.len();
@@ -268,11 +294,12 @@ async fn fetch_file(path: &Path, target: &File, observer: Arc<dyn Observer>) -> 
     let target = target.try_clone().map_err(|source| FetchError::Write { source })?;
     let cancel = CancelOnDrop::default();
     let reader = FileReader::new(source, &cancel);
-    let receiving =
-        tokio::task::spawn_blocking(move || content::receive(reader, Some(length), &target, &*observer));
+    let receiving = tokio::task::spawn_blocking(move || {
+        content::receive(reader, Some(length), &target, wanted, &*observer)
+    });
     let location = || path.display().to_string();
     match joined(receiving.await) {
-        Ok(content) => Ok(fetched(content, Validator::default())),
+        Ok(content) => Ok(content),
         Err(ContentError::Input(source)) => Err(unreadable(source)),
         Err(ContentError::Empty) => Err(FetchError::Empty { location: location() }),
         Err(ContentError::Damaged(compression, source)) => {
@@ -289,12 +316,12 @@ fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> T {
 }
 
 fn fetched(content: Content, validator: Validator) -> Fetched {
+    let digests = content.transferred.sha256.zip(content.content.sha256);
     Fetched {
         compression: content.compression,
-        transferred: content.transferred.0,
-        transferred_sha256: content.transferred.1,
-        length: content.content.0,
-        sha256: content.content.1,
+        transferred: content.transferred.bytes,
+        length: content.content.bytes,
+        digests: digests.map(|(transferred, content)| Digests { transferred, content }),
         validator,
     }
 }

@@ -164,7 +164,7 @@ impl InitRootfs {
             let size = size.unwrap_or(as_it_is);
             return Ok(prepare_file(path, target, size, Cloning::Auto, seed, progress).await?);
         }
-        let expected = Expected { known: None, sha256: self.sha256 };
+        let expected = Expected { sha256: self.sha256, ..Expected::default() };
         Ok(prepare_fetched(&self.fetcher()?, location, &expected, target, size, seed, progress).await?)
     }
 

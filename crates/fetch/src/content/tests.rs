@@ -50,6 +50,12 @@ fn compress(compression: Compression, content: &[u8]) -> Vec<u8> {
     }
 }
 
+const BOTH: Wanted = Wanted { transferred: true, content: true };
+
+fn counted(bytes: &[u8]) -> Counted {
+    Counted { bytes: bytes.len() as u64, sha256: Some(Sha256::digest(bytes).into()) }
+}
+
 const ALL: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Zstandard, Compression::Xz];
 
 #[test]
@@ -58,10 +64,10 @@ fn each_compression_gives_the_same_file_with_holes_and_both_digests() {
     for compression in ALL {
         let compressed = compress(compression, &content);
         let target = tempfile::tempfile().unwrap();
-        let received = receive(compressed.as_slice(), None, &target, &Takes).unwrap();
+        let received = receive(compressed.as_slice(), None, &target, BOTH, &Takes).unwrap();
         assert_eq!(received.compression, compression);
-        assert_eq!(received.transferred, (compressed.len() as u64, Sha256::digest(&compressed).into()));
-        assert_eq!(received.content, (content.len() as u64, Sha256::digest(&content).into()));
+        assert_eq!(received.transferred, counted(&compressed));
+        assert_eq!(received.content, counted(&content));
         assert!(read_back(&target) == content, "{compression}: other bytes");
         let stored = target.metadata().unwrap().blocks() * 512;
         assert!(stored <= (1 << 20) + (64 << 10), "{compression}: {stored} bytes are stored");
@@ -69,11 +75,23 @@ fn each_compression_gives_the_same_file_with_holes_and_both_digests() {
 }
 
 #[test]
+fn a_digest_that_is_not_wanted_is_not_there_and_the_file_is_the_same() {
+    let content = content();
+    let compressed = compress(Compression::Zstandard, &content);
+    let target = tempfile::tempfile().unwrap();
+    let wanted = Wanted { transferred: true, content: false };
+    let received = receive(compressed.as_slice(), None, &target, wanted, &Takes).unwrap();
+    assert_eq!(received.transferred, counted(&compressed));
+    assert_eq!(received.content, Counted { bytes: content.len() as u64, sha256: None });
+    assert!(read_back(&target) == content, "other bytes");
+}
+
+#[test]
 fn two_streams_behind_each_other_are_one_content() {
     for compression in [Compression::Gzip, Compression::Zstandard, Compression::Xz] {
         let twice = [compress(compression, b"one "), compress(compression, b"two")].concat();
         let target = tempfile::tempfile().unwrap();
-        receive(twice.as_slice(), None, &target, &Takes).unwrap();
+        receive(twice.as_slice(), None, &target, BOTH, &Takes).unwrap();
         assert_eq!(read_back(&target), b"one two", "{compression}");
     }
 }
@@ -83,7 +101,7 @@ fn a_compressed_stream_that_ends_early_is_damaged() {
     for compression in [Compression::Gzip, Compression::Zstandard, Compression::Xz] {
         let compressed = compress(compression, &content());
         for length in [10, compressed.len() / 2, compressed.len() - 1] {
-            let outcome = receive(&compressed[..length], None, &tempfile::tempfile().unwrap(), &Takes);
+            let outcome = receive(&compressed[..length], None, &tempfile::tempfile().unwrap(), BOTH, &Takes);
             let is_damaged = matches!(outcome, Err(ContentError::Damaged(which, _)) if which == compression);
             assert!(is_damaged, "{compression} {length}: {outcome:?}");
         }
@@ -101,7 +119,7 @@ fn an_input_that_fails_is_told_from_a_damaged_stream() {
     for compression in ALL {
         let compressed = compress(compression, &content());
         let input = compressed[..compressed.len() / 2].chain(Fails);
-        match receive(input, None, &tempfile::tempfile().unwrap(), &Takes) {
+        match receive(input, None, &tempfile::tempfile().unwrap(), BOTH, &Takes) {
             Err(ContentError::Input(error)) => assert_eq!(error.to_string(), "it broke"),
             other => panic!("{compression}: {other:?}"),
         }
@@ -119,7 +137,7 @@ fn what_the_observer_refuses_is_not_written() {
         fn received(&self, _: u64, _: Option<u64>) {}
     }
     let target = tempfile::tempfile().unwrap();
-    let outcome = receive(content().as_slice(), None, &target, &Refuses);
+    let outcome = receive(content().as_slice(), None, &target, BOTH, &Refuses);
     assert!(matches!(outcome, Err(ContentError::Unwanted)), "{outcome:?}");
     assert_eq!(target.metadata().unwrap().len(), 0);
 }
@@ -129,8 +147,8 @@ fn a_target_that_cannot_be_written_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("target");
     std::fs::write(&path, b"").unwrap();
-    let outcome = receive(content().as_slice(), None, &File::open(&path).unwrap(), &Takes);
+    let outcome = receive(content().as_slice(), None, &File::open(&path).unwrap(), BOTH, &Takes);
     assert!(matches!(outcome, Err(ContentError::Write(_))), "{outcome:?}");
-    let outcome = receive(io::empty(), None, &tempfile::tempfile().unwrap(), &Takes);
+    let outcome = receive(io::empty(), None, &tempfile::tempfile().unwrap(), BOTH, &Takes);
     assert!(matches!(outcome, Err(ContentError::Empty)), "{outcome:?}");
 }

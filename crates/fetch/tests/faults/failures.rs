@@ -109,7 +109,7 @@ async fn a_redirect_is_followed_once_and_secrets_stay_behind() {
 #[tokio::test]
 async fn a_wrong_digest_is_refused_with_both() {
     let server = Server::new(|request, _| Answer::file(request, b"content", "\"v1\""));
-    let expected = Expected { known: None, sha256: Some([0xab; 32]) };
+    let expected = Expected { sha256: Some([0xab; 32]), ..Expected::default() };
     let error = fetch_with(&server.url("/f"), &expected, Secrets::default()).await.unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, FetchError::WrongDigest { .. }) && said.contains(&"ab".repeat(32)), "{said}");

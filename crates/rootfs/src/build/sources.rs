@@ -84,9 +84,12 @@ async fn transfer(
     let file =
         File::create(target).map_err(|source| BuildError::Write { path: target.to_owned(), source })?;
     let watch = Watch { name: name.to_owned(), progress: Arc::clone(progress) };
-    let expected = Expected { known: None, sha256 };
+    let expected = Expected { known: None, sha256, digests: true };
     match fetcher.fetch(location, &expected, &file, Arc::new(watch)).await? {
-        Outcome::Fetched(fetched) => Ok(fetched.sha256.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Outcome::Fetched(fetched) => {
+            let digests = fetched.digests.expect("they were asked for");
+            Ok(digests.content.iter().map(|byte| format!("{byte:02x}")).collect())
+        }
         // No version was known.
         Outcome::NotModified => Err(FetchError::Unwanted { location: location.to_string() }.into()),
     }

@@ -75,8 +75,8 @@ impl Store {
         };
 
         let validator = known.as_ref().map(|(record, _)| record.validator.clone());
-        let expected =
-            Expected { known: validator.filter(|known| known.is_telling()), sha256: remote.sha256 };
+        let known_version = validator.filter(|known| known.is_telling());
+        let expected = Expected { known: known_version, sha256: remote.sha256, digests: true };
         let options = ImportOptions { description: Some(location.clone()), ..options };
         let download =
             Download { store: self, fetcher, remote, expected, name: name.clone(), options, progress };
@@ -179,7 +179,8 @@ impl Download<'_> {
         let (location, progress) = (self.remote.location, Arc::clone(&self.progress));
         let received = receive(self.fetcher, location, &self.expected, receipt, progress).await?;
         let Some((kind, fetched)) = received else { return Ok(None) };
-        let transferred = Digest::from_bytes(&fetched.transferred_sha256);
+        let digests = fetched.digests.expect("they were asked for");
+        let transferred = Digest::from_bytes(&digests.transferred);
         let name = self.name.clone().unwrap_or_else(|| name_of(location, &transferred));
         let record = match kind {
             Kind::Tar => {
@@ -193,7 +194,7 @@ impl Download<'_> {
                 check(&path, Check::ReadOnly, None).await?;
                 finish(&*self.progress, Stage::Check);
                 let contents = import.inspect(&path, LoginUser::First).await?;
-                let known = Some((Digest::from_bytes(&fetched.sha256), fetched.length));
+                let known = Some((Digest::from_bytes(&digests.content), fetched.length));
                 self.store.keep(name, &import, path, contents, known).await?
             }
         };
