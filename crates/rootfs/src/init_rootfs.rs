@@ -73,7 +73,9 @@ impl InitRootfs {
         let prepared = self.prepare(progress).await?;
         let disk = self.writable.as_ref().map_or(&self.target, |writable| &writable.path).display();
         let (size, method) = (prepared.size, prepared.method);
-        tracing::info!(%disk, size, ?method, "disk ready");
+        let steps = prepared.steps.iter().map(|(stage, took)| format!("{stage} {:.3} s", took.as_secs_f64()));
+        let steps = steps.collect::<Vec<_>>().join(", ");
+        tracing::info!(%disk, size, ?method, %steps, "disk ready");
         Ok(prepared)
     }
 
@@ -86,8 +88,10 @@ impl InitRootfs {
         if let Image::Held(image) = &image {
             return Ok(prepare_overlay(image, &self.target, path, *size, &self.seed, progress).await?);
         }
-        self.make_disk(&image, None, &[], Arc::clone(&progress)).await?;
-        Ok(prepare_writable(path, *size, &self.seed, progress).await?)
+        let base = self.make_disk(&image, None, &[], Arc::clone(&progress)).await?;
+        let disk = prepare_writable(path, *size, &self.seed, progress).await?;
+        let steps = base.steps.into_iter().chain(disk.steps).collect();
+        Ok(Prepared { steps, ..disk })
     }
 
     /// Which image it is, fetched if a store is to keep it.

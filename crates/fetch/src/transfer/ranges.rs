@@ -1,7 +1,7 @@
 //! Ranges of a file, several at a time, delivered in order.
 //!
 //! Each segment takes up a broken connection where it ended. Segments that are
-//! done wait for the ones before them, so the window bounds memory: 6 MiB.
+//! done wait for the ones before them, so the window bounds memory: 5 MiB.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use crate::validator::{ContentRange, Validator};
 /// Bytes of one segment. Small, for memory; large enough that a request for each costs little.
 pub(super) const SEGMENT: u64 = 1 << 20;
 /// Segments under way or waiting for their turn.
-const WINDOW: usize = 6;
+const WINDOW: usize = 5;
 
 /// The segments of one version of a file.
 pub(super) struct Segments<'a> {
