@@ -69,6 +69,15 @@ class Values(unittest.TestCase):
         self.assertEqual(variables["DOZLAB_VM_DISK_SIZE"], "6Gi")
         self.assertEqual(variables["DOZLAB_STORAGE_CLASS"], "fast")
 
+    def test_a_collector_is_named_to_the_controller_and_can_be_reached(self):
+        changed = self.chart(traces={"endpoint": "http://collector.monitoring:4318"})
+        container = only(changed, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        variables = {one["name"]: one.get("value") for one in container["env"]}
+        self.assertEqual(variables["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://collector.monitoring:4318")
+        policies = [thing for (_, kind, _, name), thing in changed.items()
+                    if (kind, name) == ("NetworkPolicy", "dozlab-controller")]
+        self.assertEqual(policies[0]["spec"]["egress"][-1], {"ports": [{"port": 4318, "protocol": "TCP"}]})
+
 
 def images(objects):
     """The images of all containers, and those that the controller is told."""

@@ -31,6 +31,9 @@ REFUSED = [
     ("labs.diskSize", "6 GiB"),
     ("labs.loginUser", "Root User"),
     ("labs.storageClass", "Fast!"),
+    ("traces.endpoint", "collector:4318"),
+    ("traces.endpoint", "http://me:hush@collector:4318"),
+    ("traces.port", "4318"),
     ("devicePlugin.enabled", None),
     ("devicePlugin.nodeSelector", {"dozlab.io/labs": True}),
     ("devicePlugin.tolerations", []),
@@ -47,6 +50,7 @@ TAKEN = [
     ("images.vm", "dozlab-qemu"),
     ("images.editor", "registry.example.org/code-server@sha256:0f"),
     ("labs.diskSize", "6Gi"),
+    ("traces.endpoint", "https://collector.example.org/otlp"),
     ("global", {"anything": 1}),
 ]
 

@@ -61,7 +61,7 @@ impl Context {
                     let answer = Arc::new(self.writes.write_status(&session, &status).await?);
                     self.memory.wrote(&session, Arc::clone(&answer));
                     self.memory.wrote_status(&session, now_ms());
-                    self.count(observed, &status);
+                    self.count(&session, observed, &status);
                     session = answer;
                     for note in &decision.events {
                         self.record(&session, note).await;
@@ -180,7 +180,7 @@ impl Context {
     }
 
     /// Counts what a status that was just written says.
-    fn count(&self, observed: &Observed<'_>, status: &dozlab_pod::LabSessionStatus) {
+    fn count(&self, session: &LabSession, observed: &Observed<'_>, status: &dozlab_pod::LabSessionStatus) {
         let before = observed.session.status;
         let reason = status.reason.as_deref().unwrap_or_default();
         if status.restarts > before.restarts {
@@ -193,7 +193,9 @@ impl Context {
             Phase::Running if status.restarts.is_none() => {
                 if let decide::Pod::Ours(pod) = observed.pod {
                     let ready_ms = pod.ready_ms.unwrap_or(observed.now_ms);
-                    self.metrics.started(ready_ms.saturating_sub(observed.session.created_ms), &pod.stages);
+                    let created_ms = observed.session.created_ms;
+                    self.metrics.started(ready_ms.saturating_sub(created_ms), &pod.stages);
+                    self.traces.started(session, created_ms, ready_ms, pod);
                 }
             }
             Phase::Failed | Phase::Terminating => self.metrics.ended(reason),

@@ -20,6 +20,7 @@ use crate::parts::{Installation, Lab, PartView, TERMINAL_PORT};
 use crate::pod_view::{Owner, PodView, millis};
 use crate::policies::Policies;
 use crate::terminal;
+use crate::traces::{Look, Traces, within};
 use crate::world::{Key, Views};
 use crate::writes::{WriteError, Writes};
 
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) ingresses: Arc<Views<PartView>>,
     pub(crate) memory: Memory,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Traces,
     pub(crate) writes: Writes,
     pub(crate) installation: Installation,
     pub(crate) rules: Rules,
@@ -57,7 +59,8 @@ pub(crate) enum ReconcileError {
 }
 
 impl ReconcileError {
-    fn reason(&self) -> &'static str {
+    /// One word for it, for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Write(error) => error.reason(),
             Self::Keys(_) => "keys",
@@ -69,9 +72,13 @@ impl ReconcileError {
 /// Looks at a session and does what is due. When to look again if nothing happens before.
 pub(crate) async fn reconcile(session: Arc<LabSession>, context: Arc<Context>) -> Duration {
     let started = Instant::now();
-    let looked = tokio::time::timeout(DEADLINE, look(Arc::clone(&session), &context)).await;
+    let mut trace = context.traces.look_at(&session);
+    let belongs_to = trace.context();
+    let looking = tokio::time::timeout(DEADLINE, look(Arc::clone(&session), &context, &mut trace));
+    let looked = within(belongs_to, looking).await.unwrap_or(Err(ReconcileError::TooLong));
+    trace.ended(&looked);
     context.metrics.reconciled(started.elapsed().as_secs_f64());
-    match looked.unwrap_or(Err(ReconcileError::TooLong)) {
+    match looked {
         Ok(wait) => {
             context.memory.succeeded(&session);
             wait
@@ -94,7 +101,11 @@ fn after_an_error(session: &LabSession, error: &ReconcileError, context: &Contex
     wait
 }
 
-async fn look(session: Arc<LabSession>, context: &Context) -> Result<Duration, ReconcileError> {
+async fn look(
+    session: Arc<LabSession>,
+    context: &Context,
+    trace: &mut Look,
+) -> Result<Duration, ReconcileError> {
     let lab = Lab::of(&session, &context.installation);
     let wanted = lab.as_ref().map(Lab::wanted).map_err(String::as_str);
     let mut session = session;
@@ -111,6 +122,7 @@ async fn look(session: Arc<LabSession>, context: &Context) -> Result<Duration, R
             last_used_ms,
         );
         let decision = decide::decide(&observed, &context.rules);
+        trace.decided(&decision);
         if decision.steps.contains(&Step::LookForPod) {
             pod_is_gone = context.look_for_pod(&session, &observed).await?;
             continue;

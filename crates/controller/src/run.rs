@@ -26,6 +26,7 @@ use crate::policies::{Policies, PolicyView};
 use crate::reconcile::Context;
 use crate::settings::Settings;
 use crate::sweep;
+use crate::traces::{Export, ExportError, Traces};
 use crate::turns::{Name, take_turns};
 use crate::world::{Views, follow, neighbours, owner, watch_parts, watch_sessions};
 use crate::writes::Writes;
@@ -46,6 +47,9 @@ pub enum ControllerError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The lease cannot be had, or was lost. Somebody else may be working now, so this process must not.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -65,6 +69,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Cont
     for flag in settings.without_effect() {
         warn!(flag, "this flag has no effect any more");
     }
+    let identity = identity();
+    let export = Export::to(&settings.otlp_endpoint, &identity)?;
+    let traces = export.as_ref().map(Export::traces).unwrap_or_default();
     let metrics = Arc::new(Metrics::new());
     let ready = Readiness::default();
     serve_metrics(settings.metrics_bind_address, Arc::clone(&metrics), stop.clone()).await?;
@@ -74,7 +81,6 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Cont
     config.connect_timeout = Some(CONNECT_DEADLINE);
     let own_namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| ControllerError::Config(error.into()))?;
-    let identity = identity();
 
     let election = settings.leader_elect.then(|| {
         let namespace = settings.leader_election_namespace.as_deref().unwrap_or(&own_namespace);
@@ -92,7 +98,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Cont
     }
     metrics.leads(true);
 
-    let work = work(&settings, client, metrics, &ready, identity, stop);
+    let writes = Writes::new(client.clone(), Arc::clone(&metrics), traces.clone(), identity);
+    let work = work(&settings, client, metrics, traces, writes, &ready, stop);
     let outcome = match &election {
         Some(election) => tokio::select! {
             outcome = work => outcome,
@@ -103,6 +110,10 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Cont
     if let Some(election) = &election {
         election.release().await;
     }
+    // The next controller does not wait for it.
+    if let Some(export) = export {
+        export.end().await;
+    }
     outcome
 }
 
@@ -111,8 +122,9 @@ async fn work(
     settings: &Settings,
     client: Client,
     metrics: Arc<Metrics>,
+    traces: Traces,
+    writes: Writes,
     ready: &Readiness,
-    identity: String,
     stop: CancellationToken,
 ) -> Result<(), ControllerError> {
     let writer = Writer::<LabSession>::new(());
@@ -124,8 +136,9 @@ async fn work(
         claims: Arc::new(Views::new()),
         ingresses: Arc::new(Views::new()),
         memory: Memory::default(),
-        metrics: Arc::clone(&metrics),
-        writes: Writes::new(client.clone(), metrics, identity),
+        metrics,
+        traces,
+        writes,
         installation: settings.installation(),
         rules: settings.rules(),
         sync_period: settings.sync_period(),

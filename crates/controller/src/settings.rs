@@ -14,6 +14,7 @@ use dozlab_session::size::{ByteSize, SizeError};
 
 use crate::decide::Rules;
 use crate::parts::Installation;
+use crate::traces::Collector;
 
 /// What the controller is told.
 #[derive(Clone, Debug, Args)]
@@ -64,6 +65,17 @@ pub struct Settings {
     /// Where /healthz and /readyz are served
     #[arg(long, default_value = ":8081", value_name = "ADDRESS", value_parser = address)]
     pub health_probe_bind_address: SocketAddr,
+    /// Send traces by OTLP (http/protobuf) to the collector at this address, such as `http://collector.monitoring:4318`:
+    /// spans are posted to /v1/traces below it. Of OpenTelemetry's other variables OTEL_SERVICE_NAME,
+    /// OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER and OTEL_BSP_* are read [default: none]
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        default_value = "",
+        value_name = "URL",
+        hide_default_value = true
+    )]
+    pub otlp_endpoint: Collector,
     /// Work only while holding the Lease dozlab-controller-leader-election: for more than one replica
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           action = ArgAction::Set)]

@@ -1,4 +1,4 @@
-//! All that the controller writes to the API server, each write counted.
+//! All that the controller writes to the API server, each write counted and, where there is a collector, traced.
 //!
 //! What exists once and never changes (pod, secrets) is created: a name that is taken is an answer, and
 //! nothing of somebody else's is changed by mistake. What may drift (service, network policy, route, status)
@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::decide::Note;
 use crate::metrics::Metrics;
+use crate::traces::{Request, Traces};
 
 /// Who applies, in `managedFields`.
 const MANAGER: &str = "dozlab-controller";
@@ -34,13 +35,14 @@ const FINALIZER_MANAGER: &str = "dozlab-controller-finalizer";
 pub(crate) struct Writes {
     client: Client,
     metrics: Arc<Metrics>,
+    traces: Traces,
     reporter: String,
 }
 
 impl Writes {
     /// `reporter` is this process, in events.
-    pub(crate) fn new(client: Client, metrics: Arc<Metrics>, reporter: String) -> Self {
-        Self { client, metrics, reporter }
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>, traces: Traces, reporter: String) -> Self {
+        Self { client, metrics, traces, reporter }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -143,7 +145,7 @@ impl Writes {
         session: &LabSession,
         name: &str,
     ) -> Result<Option<Pod>, WriteError> {
-        let attempt = Attempt { verb: "get", resource: "pods" };
+        let attempt = Attempt { verb: "get", resource: "pods", trace: self.traces.request("get", "pods") };
         attempt.answered(self.api::<Pod>(session).get_opt(name).await)
     }
 
@@ -191,7 +193,7 @@ impl Writes {
         #[cfg(debug_assertions)]
         crate::failpoint::before_write();
         self.metrics.write(verb, resource);
-        Attempt { verb, resource }
+        Attempt { verb, resource, trace: self.traces.request(verb, resource) }
     }
 }
 
@@ -199,6 +201,7 @@ impl Writes {
 struct Attempt {
     verb: &'static str,
     resource: &'static str,
+    trace: Request,
 }
 
 impl Attempt {
@@ -206,8 +209,13 @@ impl Attempt {
         answer.map_err(|source| self.failed(source))
     }
 
-    fn failed(self, source: Error) -> WriteError {
-        let source = Box::new(source);
+    fn failed(mut self, source: Error) -> WriteError {
+        let error = self.meaning(Box::new(source));
+        self.trace.failed(&error);
+        error
+    }
+
+    fn meaning(&self, source: Box<Error>) -> WriteError {
         match source.as_ref() {
             // A quota or an admission plugin forbids too, and says so in other words.
             Error::Api(status) if status.is_forbidden() && status.message.contains("cannot ") => {

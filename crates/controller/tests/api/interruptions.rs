@@ -10,9 +10,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::proxy::End;
-use crate::support::{Cluster, Server};
+use crate::support::{Cluster, Server, USER};
 
-const USER: &str = "system:serviceaccount:dozlab-system:dozlab-controller";
+/// The failpoint of a debug build.
+const DIES_BEFORE: &str = "DOZLAB_CONTROLLER_DIE_BEFORE_WRITE";
 
 /// How many pods were made in a namespace, as the API server has recorded.
 fn pods_made(cluster: &Cluster) -> usize {
@@ -25,7 +26,7 @@ async fn a_controller_killed_before_any_of_its_writes_loses_nothing_and_starts_n
     let mut survived_at = None;
     for write in 1..=12 {
         let name = format!("start-{write}");
-        let mut mortal = cluster.controller_as(USER, &[], Some(write));
+        let mut mortal = cluster.controller_as(USER, &[], &[(DIES_BEFORE, &write.to_string())]);
         cluster.ask_for(&name, json!({})).await;
         let survives = tokio::select! {
             code = mortal.end() => { assert_eq!(code, None, "it was killed: {}", mortal.log()); false }
@@ -63,7 +64,7 @@ async fn a_controller_killed_on_the_way_out_is_followed_by_one_that_finishes() {
             cluster.phase(&name, "Running").await;
         }
         cluster.sessions().delete(&name, &DeleteParams::default()).await.unwrap();
-        let mut mortal = cluster.controller_as(USER, &[], Some(write));
+        let mut mortal = cluster.controller_as(USER, &[], &[(DIES_BEFORE, &write.to_string())]);
         assert_eq!(mortal.end().await, None, "it was killed: {}", mortal.log());
         let _next = cluster.controller(&[]);
         cluster.gone(&name).await;
@@ -125,7 +126,7 @@ async fn an_api_server_that_was_away_is_caught_up_with() {
 }
 
 /// A user who may what the controller may, but for some verbs on one resource.
-async fn user_without(cluster: &Cluster, user: &str, verbs: &[&str], resource: &str) {
+pub(crate) async fn user_without(cluster: &Cluster, user: &str, verbs: &[&str], resource: &str) {
     let roles: Api<ClusterRole> = Api::all(cluster.client.clone());
     let mut role = roles.get("dozlab-controller").await.unwrap();
     role.metadata = Default::default();
@@ -151,7 +152,7 @@ async fn user_without(cluster: &Cluster, user: &str, verbs: &[&str], resource: &
 async fn a_verb_that_is_missing_is_named_in_the_log_and_in_the_status() {
     let cluster = Cluster::new("short").await;
     user_without(&cluster, "short", &["create"], "pods").await;
-    let controller = cluster.controller_as("short", &[], None);
+    let controller = cluster.controller_as("short", &[], &[]);
     cluster.ask_for("demo", json!({})).await;
     controller.says("the controller's role lacks the verb create on pods").await;
     let told = cluster
@@ -168,7 +169,7 @@ async fn a_verb_that_is_missing_is_named_in_the_log_and_in_the_status() {
 async fn a_controller_that_may_not_look_says_at_what_and_ends() {
     let cluster = Cluster::new("blind").await;
     user_without(&cluster, "blind", &["list", "watch"], "services").await;
-    let mut controller = cluster.controller_as("blind", &["--cache-sync-timeout=5s"], None);
+    let mut controller = cluster.controller_as("blind", &["--cache-sync-timeout=5s"], &[]);
     controller.says("the controller's role lacks list or watch on services").await;
     assert_eq!(controller.end().await, Some(1));
     assert!(controller.log().contains("could not be listed within 5 s"), "{}", controller.log());

@@ -10,3 +10,4 @@ mod interruptions;
 mod life;
 mod proxy;
 mod support;
+mod traces;

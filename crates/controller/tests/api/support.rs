@@ -30,6 +30,8 @@ pub(crate) use pods::ready;
 pub(crate) use server::Server;
 
 const SYSTEM: &str = "dozlab-system";
+/// Who the controller is, where nothing else is said.
+pub(crate) const USER: &str = "system:serviceaccount:dozlab-system:dozlab-controller";
 
 impl Server {
     /// The writes that the API server has recorded of the controller in a namespace: verb and resource.
@@ -211,15 +213,15 @@ impl Cluster {
 
     /// Starts a controller for this namespace.
     pub(crate) fn controller(&self, arguments: &[&str]) -> Controller {
-        self.controller_as("system:serviceaccount:dozlab-system:dozlab-controller", arguments, None)
+        self.controller_as(USER, arguments, &[])
     }
 
-    /// Starts a controller that is somebody, and that dies before one of its writes.
+    /// Starts a controller that is somebody, with more variables in its environment.
     pub(crate) fn controller_as(
         &self,
         user: &str,
         arguments: &[&str],
-        dies_before: Option<u64>,
+        variables: &[(&str, &str)],
     ) -> Controller {
         let mut config = fs::read_to_string(&self.kubeconfig).unwrap();
         config = config.replace("user: {token:", &format!("user: {{as: \"{user}\", token:"));
@@ -236,10 +238,8 @@ impl Cluster {
             .args(arguments)
             .env("KUBECONFIG", &kubeconfig)
             .env("POD_NAMESPACE", SYSTEM)
+            .envs(variables.iter().copied())
             .stderr(fs::File::create(&log).unwrap());
-        if let Some(write) = dies_before {
-            command.env("DOZLAB_CONTROLLER_DIE_BEFORE_WRITE", write.to_string());
-        }
         Controller { child: command.spawn().unwrap(), log }
     }
 }
@@ -267,6 +267,12 @@ impl Controller {
     /// Waits for its end. Its exit code, or none if a signal killed it.
     pub(crate) async fn end(&mut self) -> Option<i32> {
         until("the controller ends", async || self.child.try_wait().unwrap()).await.code()
+    }
+
+    /// Asks it to end, as a kubelet does.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
     pub(crate) fn kill(&mut self) {
