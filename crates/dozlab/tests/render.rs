@@ -4,9 +4,12 @@
 
 use std::process::{Command, Output};
 
+#[path = "program/program.rs"]
+mod program;
+
 /// Runs it with these variables and no other that it reads.
 fn render(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dozlab"));
+    let mut command = Command::new(program::DOZLAB);
     for name in dozlab_session::template::VARIABLES {
         command.env_remove(name);
     }

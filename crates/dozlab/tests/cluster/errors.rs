@@ -3,13 +3,13 @@
 use std::fs;
 use std::process::Command;
 
+use crate::program::DOZLAB;
 use crate::server::Server;
 use crate::support::Cluster;
 
 /// What `dozlab --cluster ARGUMENTS` says with a kubeconfig.
 fn said(kubeconfig: &str, arguments: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_dozlab")).args(arguments).env("KUBECONFIG", kubeconfig).output();
+    let output = Command::new(DOZLAB).args(arguments).env("KUBECONFIG", kubeconfig).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr).unwrap()

@@ -10,6 +10,8 @@ mod kubelet;
 mod patience;
 #[path = "../../../controller/tests/api/pods.rs"]
 mod pods;
+#[path = "../program/program.rs"]
+mod program;
 mod reach;
 #[path = "../../../controller/tests/api/server.rs"]
 #[allow(dead_code, reason = "the controller's tests use the rest")]

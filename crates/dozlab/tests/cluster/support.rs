@@ -14,6 +14,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::patience::until;
+use crate::program::DOZLAB;
 use crate::server::Server;
 
 /// Who calls the verbs.
@@ -49,11 +50,8 @@ fn server() -> &'static Server {
 }
 
 fn run(server: &Server, arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_dozlab"))
-        .args(arguments)
-        .env("KUBECONFIG", server.kubeconfig())
-        .output()
-        .unwrap();
+    let output =
+        Command::new(DOZLAB).args(arguments).env("KUBECONFIG", server.kubeconfig()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     output
 }
@@ -95,7 +93,7 @@ impl Cluster {
     pub(crate) async fn new(name: &str) -> Self {
         let mut cluster = Self::without_controller(name).await;
         let log = File::create(server().folder.join(format!("{name}.log"))).unwrap();
-        let controller = Command::new(env!("CARGO_BIN_EXE_dozlab"))
+        let controller = Command::new(DOZLAB)
             .args(["controller", "--vm-image=vm:1", "--init-image=init:1", "--terminal-image=terminal:1"])
             .args(["--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"])
             .arg(format!("--namespace={name}"))
@@ -124,7 +122,7 @@ impl Cluster {
 
     /// `dozlab --cluster VERB --namespace …`, with the rest.
     pub(crate) fn command(&self, verb: &str, rest: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dozlab"));
+        let mut command = Command::new(DOZLAB);
         command.args(["--cluster", verb, "--namespace", &self.namespace]).args(rest);
         command.env("KUBECONFIG", server().folder.join(TRAINER)).stdin(Stdio::null());
         command

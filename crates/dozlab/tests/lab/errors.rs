@@ -145,7 +145,7 @@ fn a_full_disk_is_said_plainly_and_leaves_nothing() {
     command
         .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
         .arg(place.path())
-        .arg(crate::support::DOZLAB);
+        .arg(crate::program::DOZLAB);
     command.env("DOZLAB_DATA_DIR", place.path()).env("DOZLAB_CACHE_DIR", place.path().join("cache"));
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -114,7 +114,7 @@ fn an_idle_lab_takes_little_memory() {
     let resident: u64 = place
         .processes()
         .iter()
-        .filter(|(_, command)| command.starts_with(crate::support::DOZLAB))
+        .filter(|(_, command)| command.starts_with(crate::program::DOZLAB))
         .map(|(pid, _)| {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -12,5 +12,7 @@ mod interrupts;
 mod life;
 mod network;
 mod oci;
+#[path = "../program/program.rs"]
+mod program;
 mod support;
 mod survival;

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The binary under test.
-pub(crate) const DOZLAB: &str = env!("CARGO_BIN_EXE_dozlab");
+use crate::program::DOZLAB;
 
 /// How long anything may take before a test gives up. Machines are emulated, and tests run beside each other.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
