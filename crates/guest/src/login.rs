@@ -1,7 +1,7 @@
 //! The user whom the SSH server logs in, as the image's own files describe them.
 //!
-//! `/etc/passwd`, `/etc/group` and `/etc/login.defs` are read once, when the VM starts. Nothing else is
-//! asked: no NSS, no PAM, because a statically linked program cannot load the image's libraries and an image
+//! `/etc/passwd`, `/etc/group`, `/etc/login.defs` and `/etc/environment` are read once, when the VM starts. Nothing
+//! else is asked: no NSS, no PAM, because a statically linked program cannot load the image's libraries and an image
 //! may have none.
 
 use std::fs;
@@ -32,6 +32,8 @@ pub struct Login {
     pub shell: PathBuf,
     /// Value of `PATH` in a new shell.
     pub search_path: String,
+    /// Further variables of a new shell, in an order in which later ones win.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The user cannot be logged in.
@@ -61,7 +63,22 @@ impl Login {
         let passwd = read("etc/passwd")?;
         let group = read("etc/group")?;
         let defaults = read("etc/login.defs")?;
-        Self::parse(user, &passwd, &group, &defaults).ok_or_else(|| LoginError::NoSuchUser(user.to_owned()))
+        let mut login = Self::parse(user, &passwd, &group, &defaults)
+            .ok_or_else(|| LoginError::NoSuchUser(user.to_owned()))?;
+        login.set_environment(&read("etc/environment")?);
+        Ok(login)
+    }
+
+    /// Takes the variables of `/etc/environment` over, as far as they do not say who the user is.
+    fn set_environment(&mut self, text: &str) {
+        for (name, value) in text.lines().filter_map(environment_entry) {
+            match name {
+                "HOME" | "USER" | "LOGNAME" | "SHELL" => {}
+                "PATH" if value.is_empty() => {}
+                "PATH" => value.clone_into(&mut self.search_path),
+                _ => self.environment.push((name.to_owned(), value.to_owned())),
+            }
+        }
     }
 
     /// Looks a user up in the text of `/etc/passwd`, `/etc/group` and `/etc/login.defs`; `None` where the
@@ -82,6 +99,21 @@ impl Login {
         login.search_path = default_path(defaults, key).unwrap_or_else(|| fallback.to_owned());
         Some(login)
     }
+}
+
+/// `NAME=value`, which may begin with `export` and have quotes around the value: `pam_env(8)`, of `envfile`.
+fn environment_entry(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+    let (name, value) = line.split_once('=')?;
+    if name.is_empty()
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        || value.contains('\0')
+    {
+        return None;
+    }
+    let unquoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    Some((name, unquoted.unwrap_or(value)))
 }
 
 /// The text of a file, with what is not UTF-8 replaced; empty where the file does not exist.
@@ -112,6 +144,7 @@ fn passwd_entry(line: &str, user: &str) -> Option<Login> {
         home: PathBuf::from(if home.is_empty() { "/" } else { home }),
         shell: PathBuf::from(if shell.is_empty() { DEFAULT_SHELL } else { shell }),
         search_path: String::new(),
+        environment: Vec::new(),
     })
 }
 
@@ -125,6 +158,7 @@ fn bare_root(user: &str) -> Option<Login> {
         home: PathBuf::from("/root"),
         shell: PathBuf::from(DEFAULT_SHELL),
         search_path: String::new(),
+        environment: Vec::new(),
     })
 }
 
@@ -202,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn the_images_environment_is_taken_over_save_for_who_the_user_is() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let etc = root.path().join("etc");
+        fs::create_dir(&etc).expect("the folder is empty");
+        let text = "# comment = no\nPATH=\"/opt/bin:/bin\"\nexport GOPATH=/go\nTWICE=\"\"a\"=b\"\nHOME=/no\nUSER=no\n\
+                    no variable\nA B=x\n EMPTY=\nHALF='x\n";
+        fs::write(etc.join("environment"), text).expect("the folder can be written");
+        let login = Login::of_image(root.path(), "root").expect("root always exists");
+        assert_eq!((login.home.as_path(), login.name.as_str()), (Path::new("/root"), "root"));
+        assert_eq!(login.search_path, "/opt/bin:/bin");
+        let pairs: Vec<_> =
+            login.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("GOPATH", "/go"), ("TWICE", "\"a\"=b"), ("EMPTY", ""), ("HALF", "'x")]);
+    }
+
+    #[test]
     fn a_missing_user_is_reported_by_name() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let error = Login::of_image(root.path(), "lab").expect_err("an empty image has no user `lab`");
@@ -212,7 +262,9 @@ mod tests {
         #[test]
         fn parsing_never_panics(user in ".{0,8}", files in [".{0,80}", ".{0,80}", ".{0,80}"]) {
             let [passwd, group, defaults] = &files;
-            let _ = Login::parse(&user, passwd, group, defaults);
+            if let Some(mut login) = Login::parse(&user, passwd, group, defaults) {
+                login.set_environment(group);
+            }
         }
     }
 }

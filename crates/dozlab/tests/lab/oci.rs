@@ -38,6 +38,7 @@ fn docker_archive(path: &Path) {
     file(&mut first, "etc/secret", 0o644, b"of the builder");
     let mut second = Builder::new(Vec::new());
     file(&mut second, "etc/.wh.secret", 0o644, b"");
+    file(&mut second, "opt/tool/bin/greet", 0o755, b"#!/bin/sh\necho $GREETING\n");
     file(&mut second, "etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nstudent:x:1000:1000::/tmp:/bin/sh\n");
     add(&mut second, "tmp", EntryType::Directory, 0o1777, b"", "");
     add(&mut second, "usr/bin/env", EntryType::Link, 0o755, b"", "bin/busybox");
@@ -47,7 +48,8 @@ fn docker_archive(path: &Path) {
         |bytes: &Vec<u8>| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let diff_ids = layers.each_ref().map(|layer| format!("sha256:{}", digest(layer)));
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": { "User": "1000", "Cmd": ["sh"] },
+        "architecture": "amd64", "os": "linux",
+        "config": { "User": "1000", "Cmd": ["sh"], "Env": ["PATH=/opt/tool/bin:/bin", "GREETING=good morning"] },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let listing = serde_json::json!([{
@@ -79,6 +81,7 @@ fn a_docker_archive_of_a_plain_image_boots_to_a_prompt_of_its_user() {
     place.ok(&[&["up", "from-docker", "--detach", "--name", "one"], &flags[..]].concat());
     let answer = place.exec("one", "id -un; pwd; [ -e /etc/secret ] || echo gone");
     assert_eq!(answer, "student\n/tmp\ngone");
+    assert_eq!(place.exec("one", "greet"), "good morning");
     assert_eq!(place.exec("one", "stat -c %i /bin/busybox"), place.exec("one", "stat -c %i /usr/bin/env"));
     place.ok(&["rm", "one"]);
     place.ok(&["image", "rm", "from-docker"]);

@@ -1,4 +1,4 @@
-//! The environment of a new process: what the login gives it, and the few variables a client may set.
+//! The environment of a new process: what the login gives it, the image's own, and the few variables a client may set.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,6 +50,7 @@ pub(super) fn variables(
         ("PATH".to_owned(), path),
         ("LANG".to_owned(), OsString::from("C.UTF-8")),
     ];
+    variables.extend(login.environment.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
     variables.extend(client.0.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
     if let Some(term) = term.filter(|term| !term.is_empty() && !term.contains('\0')) {
         variables.push(("TERM".to_owned(), OsString::from(term)));
@@ -81,13 +82,15 @@ mod tests {
 
     #[test]
     fn the_terminal_of_the_pty_wins_and_the_extra_folder_comes_last() {
-        let login = Login::parse("root", "", "", "").expect("root always exists");
+        let mut login = Login::parse("root", "", "", "").expect("root always exists");
+        login.environment = [("TERM", "image"), ("GOPATH", "/go")].map(|(n, v)| (n.into(), v.into())).into();
         let mut client = ClientVariables::default();
         client.set("TERM", "dumb");
         let variables = variables(&login, Some(Path::new("/run/dozlab/bin")), &client, Some("xterm"));
         let last =
             |name: &str| variables.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         assert_eq!(last("TERM"), Some("xterm".into()));
+        assert_eq!(last("GOPATH"), Some("/go".into()));
         assert_eq!(last("HOME"), Some("/root".into()));
         assert!(last("PATH").is_some_and(|path| path.to_string_lossy().ends_with(":/bin:/run/dozlab/bin")));
     }

@@ -17,6 +17,8 @@ use crate::inspect::LoginUser;
 use crate::progress::{Stage, Unit, Update};
 use crate::space;
 
+mod environment;
+
 /// An image laid out, and what its configuration says.
 pub(super) struct StagedImage {
     pub(super) tree: StagedTree,
@@ -98,6 +100,8 @@ fn lay_out(image: &Image, import: &Import, cancel: &CancelFlag) -> Result<Staged
     let mut staging = Staging::new(import.staging(), import.limits(), import.options.source_date_epoch)?;
     layer::apply_all(image, &mut staging, import, cancel)?;
     let configuration = image.configuration().config().as_ref();
+    let variables = configuration.and_then(|configuration| configuration.env().clone()).unwrap_or_default();
+    environment::place(&mut staging, &variables)?;
     let user = configuration.and_then(|configuration| configuration.user().clone()).unwrap_or_default();
     Ok(StagedImage {
         tree: staging.finish()?,

@@ -9,7 +9,7 @@
 //! Times are whole seconds from the epoch to 2038: `mke2fs -d` stores no more than that.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,10 @@ use super::ImportError;
 use super::entry_path::EntryPath;
 use crate::space::Bytes;
 
+mod inode;
 mod layers;
+
+pub(super) use inode::{Attributes, Device, Inode, Kind, Xattr, is_device, staged_mode};
 
 /// The longest target of a symbolic link, ext4's limit with blocks of 4 KiB.
 const LONGEST_TARGET: usize = 4095;
@@ -37,51 +40,6 @@ const PIECE: usize = 64 << 10;
 pub(super) struct Limits {
     pub(super) bytes: u64,
     pub(super) entries: u64,
-}
-
-/// An extended attribute: `security.capability` and its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Xattr {
-    pub(super) name: OsString,
-    pub(super) value: Vec<u8>,
-}
-
-/// What every inode has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    /// The lower twelve bits: permissions, set-uid, set-gid, sticky.
-    pub(super) mode: u32,
-    /// Seconds since the epoch.
-    pub(super) modified: i64,
-    pub(super) xattrs: Vec<Xattr>,
-}
-
-/// An inode that is neither a file, a folder nor a symbolic link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Device {
-    Fifo,
-    Character { major: u32, minor: u32 },
-    Block { major: u32, minor: u32 },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Folder,
-    /// A body of so many bytes, with so much of a checksum.
-    File {
-        size: u64,
-        checksum: u32,
-    },
-    Symlink(Vec<u8>),
-    Special(Device),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Inode {
-    pub(super) kind: Kind,
-    pub(super) attributes: Attributes,
 }
 
 /// A tree that is complete.
@@ -249,6 +207,11 @@ impl Staging {
         self.tree.paths.get(path).map(|index| &self.tree.inodes[*index].kind)
     }
 
+    /// Where the body of a file is, which is in the tree.
+    pub(super) fn real_path(&self, path: &EntryPath) -> PathBuf {
+        path.under(&self.tree.folder)
+    }
+
     /// Settles modes and times, and hands the tree over.
     pub(super) fn finish(mut self) -> Result<StagedTree, ImportError> {
         self.forget_what_was_replaced();
@@ -352,20 +315,6 @@ impl Staging {
             Some(no_space) => ImportError::NoSpace(no_space),
             None => ImportError::Write { path: path.to_owned(), source: error },
         }
-    }
-}
-
-/// Whether it exists in memory alone.
-pub(super) fn is_device(kind: &Kind) -> bool {
-    matches!(kind, Kind::Special(Device::Character { .. } | Device::Block { .. }))
-}
-
-/// The mode that an inode has while it is staged.
-pub(super) fn staged_mode(inode: &Inode) -> u32 {
-    match inode.kind {
-        Kind::Folder => inode.attributes.mode & 0o777 | 0o700,
-        Kind::Symlink(_) => 0o777,
-        Kind::File { .. } | Kind::Special(_) => inode.attributes.mode & 0o777 | 0o600,
     }
 }
 

@@ -93,6 +93,33 @@ fn layers() -> [Vec<u8>; 3] {
 }
 
 #[tokio::test]
+async fn the_configurations_variables_are_those_of_logins() {
+    let lab = Lab::new();
+    let plain = [tar(&[Entry::file("bin/sh", b"shell")])];
+    let debian = [tar(&[
+        Entry::folder("etc/profile.d"),
+        Entry::file("real", b"OWN=1\n"),
+        Entry::hard_link("etc/environment", "real"),
+    ])];
+    let odd = [tar(&[Entry::symlink("etc/environment", "/nowhere")])];
+    for (name, layers, environment, profile) in [
+        ("plain", &plain, "PATH=\"/opt/bin:/bin\"\nLEVEL=\"1 2\"\n", ""),
+        ("debian", &debian, "PATH=\"/opt/bin:/bin\"\nLEVEL=\"1 2\"\nOWN=1\n", "export PATH='/opt/bin:/bin'"),
+        ("odd", &odd, "", ""),
+    ] {
+        let mut configuration: serde_json::Value = serde_json::from_slice(&config("", layers)).unwrap();
+        configuration["config"]["Env"] = serde_json::json!(["PATH=/opt/bin:/bin", "LEVEL=1 2", "BAD=a\nb"]);
+        let folder = lab.path(name);
+        layout(&folder, &serde_json::to_vec(&configuration).unwrap(), &[("tar", layers[0].clone())]);
+        let image = lab.blob(&import(&lab, &format!("oci:{}", folder.display())).await.unwrap());
+        assert_is_sound(&image);
+        assert_eq!(debugfs(&image, "cat /etc/environment"), environment, "{name}");
+        let said = debugfs(&image, "cat /etc/profile.d/image-path.sh");
+        assert_eq!(said.lines().nth(1).unwrap_or_default(), profile, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn layers_of_every_compression_give_the_image_that_they_describe() {
     let lab = Lab::new();
     let layers = layers();
