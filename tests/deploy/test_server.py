@@ -84,7 +84,8 @@ class References(unittest.TestCase):
             self.assertEqual(account["name"], used)
             for kind, role in (("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")):
                 binding = only(objects, kind)
-                self.assertEqual(binding["roleRef"]["name"], only(objects, role)["metadata"]["name"])
+                self.assertEqual(binding["roleRef"]["kind"], role)
+                only(objects, role, binding["roleRef"]["name"])
                 subjects = [(one["kind"], one["namespace"], one["name"]) for one in binding["subjects"]]
                 self.assertEqual(subjects, [("ServiceAccount", account["namespace"], account["name"])])
 
@@ -120,10 +121,19 @@ class Privileges(unittest.TestCase):
                       if key[1:3] == ("NetworkPolicy", "dozlab-devices")][0]["spec"]
             self.assertEqual(policy, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
 
-    def test_no_role_has_a_wildcard_or_reads_secrets(self):
+    def test_no_role_has_a_wildcard_and_only_trainers_read_secrets_by_name(self):
         for objects in EACH:
-            for kind in ("ClusterRole", "Role"):
-                for rule in only(objects, kind)["rules"]:
+            roles = [value for key, value in objects.items() if key[1] in ("ClusterRole", "Role")]
+            self.assertEqual(len(roles), 3)
+            for role in roles:
+                for rule in role["rules"]:
                     self.assertNotIn("*", rule["verbs"] + rule["resources"] + rule["apiGroups"])
                     if "secrets" in rule["resources"]:
-                        self.assertEqual(set(rule["verbs"]) & {"get", "list", "watch"}, set())
+                        read = {"get"} if role["metadata"]["name"] == "dozlab-trainer" else set()
+                        self.assertEqual(set(rule["verbs"]) & {"get", "list", "watch"}, read)
+
+    def test_the_role_of_trainers_is_bound_to_nobody(self):
+        for objects in EACH:
+            bound = {value["roleRef"]["name"] for key, value in objects.items() if key[1].endswith("RoleBinding")}
+            self.assertNotIn("dozlab-trainer", bound)
+            only(objects, "ClusterRole", "dozlab-trainer")
