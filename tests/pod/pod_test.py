@@ -104,7 +104,7 @@ def build(folder, containerfile, name):
     run("buildah", "build", "--quiet", "--tag", f"localhost/{name}:latest", folder)
 
 
-def render(profile):
+def render(profile, *more):
     network = "localhost/busybox:latest" if profile == "compat" else f"localhost/dozlab-network:{VERSION}"
     flags = {
         "profile": profile, "name": SESSION, "user-id": "tester", "image": "file:///app/image.ext4",
@@ -113,7 +113,7 @@ def render(profile):
         "editor-image": "localhost/code-server:latest",
     }
     words = [f"--{name}={value}" for name, value in flags.items()]
-    return list(yaml.safe_load_all(run(DOZLAB, "render", "--emulated", *words)))
+    return list(yaml.safe_load_all(run(DOZLAB, "render", "--emulated", *words, *more)))
 
 
 def with_device(pod, node):
@@ -345,6 +345,30 @@ def check(profile, work):
     print(f"{profile}: SSH after {booted:.1f} s, all checks after {time.monotonic() - started:.1f} s", flush=True)
 
 
+def check_image_cache(work):
+    """Two sessions of a node with a cache: the second takes nothing but its own disk."""
+    cache = work / "images"
+    cache.mkdir()
+    os.chown(cache, 1100, 1000)
+    stored, times = [], []
+    for _ in range(2):
+        started = time.monotonic()
+        documents = render("hardened", "--no-editor", f"--image-cache-path={cache}")
+        with running_pod(documents, work) as (pod, secrets):
+            address, _ = address_of(pod)
+            wait_for("the VM's SSH server", lambda: banner(address).startswith("SSH-2.0"))
+            times.append(time.monotonic() - started)
+            ssh = Ssh(work, address, secrets)
+            assert ssh.run("grep ' / overlay ' /proc/mounts"), "the disk lies over the image"
+            assert ssh.run("cat /learner 2>/dev/null || echo none") == "none", "the learner before is still there"
+            ssh.run("echo was here >/learner && sync")
+            assert Container(pod, "firecracker-vm").is_read_only("/var/cache/dozlab/images")
+        images = list((cache / "blobs/sha256").glob("*.ext4"))
+        stored.append([(image.name, image.stat().st_ino) for image in images])
+    assert len(stored[0]) == 1 and stored[0] == stored[1], f"the image was stored again: {stored}"
+    print(f"image cache: SSH after {times[0]:.1f} s, of a second session after {times[1]:.1f} s", flush=True)
+
+
 def main():
     profiles = sys.argv[1:] or ["hardened", "compat"]
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pod-test.") as folder:
@@ -353,6 +377,8 @@ def main():
         for profile in profiles:
             (work / profile).mkdir()
             check(profile, work / profile)
+        (work / "cached").mkdir()
+        check_image_cache(work / "cached")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use dozlab_pod::{Images, PodOptions, PublicRoute, PublicUrl};
+use dozlab_pod::{ImageCache, Images, PodOptions, PublicRoute, PublicUrl};
 use dozlab_session::duration::SessionDuration;
 use dozlab_session::image::ContainerImage;
 use dozlab_session::name::LoginUser;
@@ -40,6 +40,10 @@ pub struct Settings {
     /// The disk's size, of sessions that do not say
     #[arg(long, env = "DOZLAB_VM_DISK_SIZE", default_value = "4Gi", value_name = "SIZE", value_parser = quantity)]
     pub vm_disk_size: ByteSize,
+    /// Folder of each node where images are kept for all its sessions: the first fetches, the others lay their disk over
+    /// what is there. It must be there, and uid 1100 able to write to it [default: each session fetches]
+    #[arg(long, value_name = "DIR")]
+    pub image_cache_path: Option<ImageCache>,
     /// Class of volumes that are kept [default: the cluster's]
     #[arg(
         long,
@@ -152,8 +156,9 @@ impl Settings {
             class: given(&self.ingress_class),
             middleware: given(&self.ingress_middleware),
         });
+        let image_cache = self.image_cache_path.clone();
         Installation {
-            options: PodOptions { images, storage_class, route, ..PodOptions::default() },
+            options: PodOptions { images, storage_class, route, image_cache, ..PodOptions::default() },
             disk: Some(self.vm_disk_size),
             login_user: Some(self.ssh_user.clone()),
             terminal_image: Some(self.terminal_image.clone()),

@@ -30,6 +30,6 @@ pub use ingress::{PublicRoute, PublicUrl, PublicUrlError};
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
 pub use manifests::Manifests;
 pub use network_policy::POLICY_LABEL;
-pub use options::{DiskPolicy, LabRequest, Parts, PodOptions, SecurityProfile};
+pub use options::{DiskPolicy, ImageCache, LabRequest, NoNodeFolder, Parts, PodOptions, SecurityProfile};
 pub use secrets::{SecretKey, SecretNames, SessionSecrets};
 pub use yaml::YamlError;

@@ -45,6 +45,8 @@ pub struct PodOptions {
     /// Whether sessions of one namespace that may reach the same, and be reached the same, share a NetworkPolicy. Without
     /// it each has one of its own, which can be applied and deleted with the session's other objects.
     pub shared_policy: bool,
+    /// A folder of the node where images are kept for all its sessions; each is fetched by each pod where there is none.
+    pub image_cache: Option<ImageCache>,
     /// Whether the VM is emulated: no `dozlab.io/kvm` is asked for.
     pub emulated: bool,
     /// Where the browser reaches the editor, where that is not the terminal's host at the editor's port.
@@ -53,7 +55,44 @@ pub struct PodOptions {
     pub expires_at: Option<u64>,
 }
 
+/// A folder of the node with an image store that its sessions share: the first session of an image fetches it, and the
+/// others lay their own disk over it.
+///
+/// It has to be there, writable for the user whom `init-rootfs` runs as: uid 1100 in a hardened pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageCache(String);
+
+/// The text is no folder of a node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no folder of a node: it must be an absolute path without `..`, and not the root")]
+pub struct NoNodeFolder(String);
+
+impl ImageCache {
+    /// The folder's path on the node.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ImageCache {
+    type Err = NoNodeFolder;
+
+    fn from_str(text: &str) -> Result<Self, NoNodeFolder> {
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        let is_usable = text.starts_with('/') && !parts.is_empty() && !parts.contains(&"..");
+        if is_usable { Ok(Self(text.to_owned())) } else { Err(NoNodeFolder(text.to_owned())) }
+    }
+}
+
 impl PodOptions {
+    /// Whether the session's disk lies over an image of the node's cache. A disk that is kept does not: it may be
+    /// found again on another node.
+    #[must_use]
+    pub fn is_overlaid(&self) -> bool {
+        self.image_cache.is_some() && self.disk_policy == DiskPolicy::Delete
+    }
+
     /// The names of the Secrets that the pod refers to.
     #[must_use]
     pub fn secret_names(&self, id: &SessionId) -> SecretNames {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at whatever it did not expect")]
 
-use dozlab_pod::{Manifests, POLICY_LABEL, Parts, PodOptions, SecurityProfile};
+use dozlab_pod::{DiskPolicy, ImageCache, Manifests, POLICY_LABEL, Parts, PodOptions, SecurityProfile};
 use dozlab_session::cpu::Vcpus;
 use dozlab_session::defaults;
 use dozlab_session::plan::{Egress, Plan, PlanRequest};
@@ -72,6 +72,51 @@ fn the_tap_device_belongs_to_the_user_of_the_vm() {
     assert_eq!(owner["value"], user);
     let disk_user = find("init-rootfs")["securityContext"]["runAsUser"].to_string();
     assert_eq!(disk_user, user, "the disk is the VM's");
+}
+
+#[test]
+fn a_nodes_images_are_written_by_who_prepares_the_disk_and_only_read_by_the_vm() {
+    let cache: ImageCache = "/var/lib/dozlab/images".parse().unwrap();
+    let with_cache = PodOptions { image_cache: Some(cache), ..PodOptions::default() };
+    let kept = PodOptions { disk_policy: DiskPolicy::Keep, ..with_cache.clone() };
+    for (options, expected) in [
+        (PodOptions::default(), [(None, None), (None, None)]),
+        (
+            with_cache,
+            [
+                (Some(false), Some("/srv/vm/kernels/overlay.ext4")),
+                (Some(true), Some("/srv/vm/kernels/overlay.ext4")),
+            ],
+        ),
+        // Its disk may be found again on another node, so it is whole.
+        (kept, [(Some(false), None), (None, None)]),
+    ] {
+        let spec = pod_spec(&options);
+        let volume =
+            spec["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "image-cache");
+        let host_path = volume.map(|volume| volume["hostPath"].clone());
+        let wanted =
+            options.image_cache.as_ref().map(|cache| json!({ "path": cache.path(), "type": "Directory" }));
+        assert_eq!(host_path, wanted);
+        for container in containers(&spec) {
+            let named = |list: &str, name: &str| {
+                container[list].as_array().unwrap().iter().find(|entry| entry["name"] == name).cloned()
+            };
+            let mount = named("volumeMounts", "image-cache");
+            let read_only = mount.map(|mount| mount["readOnly"].as_bool().unwrap_or(false));
+            let overlay = named("env", "WRITABLE_DISK_PATH").map(|variable| variable["value"].clone());
+            let found = (read_only, overlay.as_ref().and_then(Value::as_str));
+            let wanted = match container["name"].as_str().unwrap() {
+                "init-rootfs" => expected[0],
+                "firecracker-vm" => expected[1],
+                _ => (None, None),
+            };
+            assert_eq!(found, wanted, "{}", container["name"]);
+        }
+    }
+    for bad in ["", "/", "images", "/var/../etc"] {
+        assert!(bad.parse::<ImageCache>().is_err(), "{bad}");
+    }
 }
 
 #[test]

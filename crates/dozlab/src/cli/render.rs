@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dozlab_pod::SecurityProfile;
+use dozlab_pod::{ImageCache, SecurityProfile};
 use dozlab_session::id::{SessionId, UserId};
 use dozlab_session::image::{ContainerImage, ImageRef};
 
@@ -44,6 +44,9 @@ pub(crate) struct Render {
     /// Storage class of the claims [default: the cluster's]
     #[arg(long, value_name = "CLASS")]
     pub(crate) storage_class: Option<String>,
+    /// Folder of the node where images are kept for all its sessions [default: each fetches]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) image_cache_path: Option<ImageCache>,
     /// Namespace of the objects [default: that of whoever applies them]
     #[arg(long)]
     pub(crate) namespace: Option<String>,

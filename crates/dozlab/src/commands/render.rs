@@ -62,6 +62,7 @@ fn amend_options(options: &mut PodOptions, flags: &Render) {
         options.disk_policy = DiskPolicy::Keep;
     }
     set(&mut options.storage_class, &flags.storage_class);
+    set(&mut options.image_cache, &flags.image_cache_path);
     set(&mut options.namespace, &flags.namespace);
     set(&mut options.images.init, &flags.init_image);
     set(&mut options.images.network, &flags.network_image);

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::container::{env, env_from_secret, mount, resources};
 use super::security::{self, VM_USER};
-use super::volumes::{VM_KERNELS, VM_KERNELS_PATH};
+use super::volumes::{IMAGE_CACHE, IMAGE_CACHE_PATH, OVERLAY_PATH, VM_KERNELS, VM_KERNELS_PATH};
 use super::{INIT_ROOTFS, Lab};
 use crate::images;
 use crate::secrets::SecretKey;
@@ -27,6 +27,15 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
         let names = options.secret_names(&plan.session_id);
         variables.push(env_from_secret("SSH_AUTHORIZED_KEY", &names.ssh, SecretKey::PublicKey));
     }
+    let mut mounts = vec![mount(VM_KERNELS, VM_KERNELS_PATH)];
+    if options.image_cache.is_some() {
+        variables.push(env("IMAGE_CACHE_DIR", IMAGE_CACHE_PATH));
+        mounts.push(mount(IMAGE_CACHE, IMAGE_CACHE_PATH));
+    }
+    if options.is_overlaid() {
+        variables.push(env("WRITABLE_DISK_PATH", OVERLAY_PATH));
+        variables.push(env("WRITABLE_DISK_SIZE", disk_size(plan.disk)));
+    }
     Container {
         name: INIT_ROOTFS.to_owned(),
         image: Some(images::name(options.images.init.as_ref(), images::INIT)),
@@ -34,7 +43,7 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
         resources: Some(resources(plan.resources.init_rootfs, EPHEMERAL_STORAGE, &[])),
         // The disk is to belong to whoever runs the VM.
         security_context: lab.is_hardened().then(|| security::unprivileged(VM_USER)),
-        volume_mounts: Some(vec![mount(VM_KERNELS, VM_KERNELS_PATH)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
 }

@@ -14,8 +14,8 @@ use super::container::{
 };
 use super::security;
 use super::volumes::{
-    SHARED, SHARED_CONFIG, VM_DATA, VM_KERNELS, VM_KERNELS_PATH, VM_RUN, VM_RUN_PATH, VM_STATUS,
-    VM_STATUS_FILE, VM_STATUS_PATH, disk_storage,
+    IMAGE_CACHE, IMAGE_CACHE_PATH, OVERLAY_PATH, SHARED, SHARED_CONFIG, VM_DATA, VM_KERNELS, VM_KERNELS_PATH,
+    VM_RUN, VM_RUN_PATH, VM_STATUS, VM_STATUS_FILE, VM_STATUS_PATH, disk_storage,
 };
 use super::{Lab, VM};
 use crate::images;
@@ -43,19 +43,23 @@ pub(super) fn container(lab: Lab<'_>) -> Container {
     let options = lab.options;
     let devices: &[&str] = if options.emulated { &[TUN] } else { &[KVM, TUN] };
     let storage = disk_storage(lab).checked_add(EPHEMERAL_STORAGE).unwrap_or(EPHEMERAL_STORAGE);
+    let mut mounts = vec![
+        mount(VM_KERNELS, VM_KERNELS_PATH),
+        mount(VM_DATA, defaults::VM_DATA_PATH),
+        mount_read_only(SHARED_CONFIG, SHARED),
+        mount(VM_STATUS, VM_STATUS_PATH),
+        mount(VM_RUN, VM_RUN_PATH),
+    ];
+    if options.is_overlaid() {
+        mounts.push(mount_read_only(IMAGE_CACHE, IMAGE_CACHE_PATH));
+    }
     let mut container = Container {
         name: VM.to_owned(),
         image: Some(images::name(options.images.vm.as_ref(), images::VM)),
         env: Some(variables(lab)),
         ports: Some(vec![port(PORT)]),
         resources: Some(resources(amounts(lab), storage, devices)),
-        volume_mounts: Some(vec![
-            mount(VM_KERNELS, VM_KERNELS_PATH),
-            mount(VM_DATA, defaults::VM_DATA_PATH),
-            mount_read_only(SHARED_CONFIG, SHARED),
-            mount(VM_STATUS, VM_STATUS_PATH),
-            mount(VM_RUN, VM_RUN_PATH),
-        ]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     let question = Question::Tcp(defaults::SSH_PORT);
@@ -111,6 +115,9 @@ fn variables(lab: Lab<'_>) -> Vec<EnvVar> {
         env("TMPDIR", VM_RUN_PATH),
         env("VM_STATUS_PATH", VM_STATUS_FILE),
     ];
+    if options.is_overlaid() {
+        variables.push(env("WRITABLE_DISK_PATH", OVERLAY_PATH));
+    }
     if !lab.is_hardened() {
         // Nobody has made the network before: it is this container's to make, with its capabilities.
         variables.push(env("NETWORK_MODE", "pod"));

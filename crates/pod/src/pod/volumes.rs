@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dozlab_session::defaults;
 use dozlab_session::size::ByteSize;
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    EmptyDirVolumeSource, HostPathVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, Volume, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -18,6 +18,12 @@ use crate::options::DiskPolicy;
 pub(super) const VM_KERNELS: &str = "vm-kernels";
 /// Where it is mounted.
 pub(super) const VM_KERNELS_PATH: &str = "/srv/vm/kernels";
+/// The disk that is laid over an image of the node's cache.
+pub(super) const OVERLAY_PATH: &str = "/srv/vm/kernels/overlay.ext4";
+/// The node's cache of images.
+pub(super) const IMAGE_CACHE: &str = "image-cache";
+/// Where it is mounted.
+pub(super) const IMAGE_CACHE_PATH: &str = "/var/cache/dozlab/images";
 /// The working directory that the containers share.
 pub(super) const VM_DATA: &str = "vm-data";
 /// The editor's home.
@@ -56,6 +62,12 @@ pub(super) fn volumes(lab: Lab<'_>) -> Vec<Volume> {
         empty(VM_STATUS, VM_STATUS_LIMIT, None),
         empty(VM_RUN, VM_RUN_LIMIT, Some("Memory")),
     ];
+    if let Some(cache) = &options.image_cache {
+        // Who made it said who may write there; the kubelet would make one that only root can write to.
+        let source =
+            HostPathVolumeSource { path: cache.path().to_owned(), type_: Some("Directory".to_owned()) };
+        volumes.push(Volume { name: IMAGE_CACHE.to_owned(), host_path: Some(source), ..Volume::default() });
+    }
     if options.parts.editor {
         volumes.push(kept(lab, VSCODE_DATA, limits.vscode_data));
         if lab.is_hardened() {
