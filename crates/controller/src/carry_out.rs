@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dozlab_pod::LabSession;
+use dozlab_pod::{Entrance, HTTPRoute, LabSession};
 use dozlab_session::phase::Phase;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -14,6 +14,7 @@ use crate::parts::{Lab, PartView};
 use crate::pod_view::{PodView, millis};
 use crate::reconcile::{Context, ReconcileError, now_ms};
 use crate::world::Key;
+use crate::writes;
 
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +106,26 @@ impl Context {
                     self.services.made(key(service.name_any()), PartView::of_service(&service));
                 }
             }
-            Part::Ingress => {
-                if let Some(ingress) = lab.manifests(session, None).ingress {
-                    let ingress = self.writes.apply(session, &ingress).await?;
-                    self.ingresses.made(key(ingress.name_any()), PartView::of(&ingress));
+            Part::Route => {
+                let manifests = lab.manifests(session, None);
+                if let Some(ingress) = manifests.ingress {
+                    self.make_route(session, &ingress).await?;
+                }
+                if let Some(route) = manifests.http_route {
+                    self.make_route(session, &route).await?;
                 }
             }
         }
+        Ok(())
+    }
+
+    async fn make_route<K: writes::Part>(
+        &self,
+        session: &LabSession,
+        route: &K,
+    ) -> Result<(), ReconcileError> {
+        let made = self.writes.apply(session, route).await?;
+        self.routes.made(Key::of(&made), PartView::of(&made));
         Ok(())
     }
 
@@ -161,10 +175,14 @@ impl Context {
                 self.writes.delete::<Service>(session, &name).await?;
                 self.services.gone(&Key::new(&namespace, &name));
             }
-            Part::Ingress => {
-                let name = format!("lab-ingress-{id}");
-                self.writes.delete::<Ingress>(session, &name).await?;
-                self.ingresses.gone(&Key::new(&namespace, &name));
+            Part::Route => {
+                let Some(entrance) = self.installation.entrance() else { return Ok(()) };
+                let name = entrance.object_name(id);
+                match entrance {
+                    Entrance::Ingress { .. } => self.writes.delete::<Ingress>(session, &name).await?,
+                    Entrance::Gateway(_) => self.writes.delete::<HTTPRoute>(session, &name).await?,
+                }
+                self.routes.gone(&Key::new(&namespace, &name));
             }
             // Volumes that were asked to be kept are kept, and other sessions use the policy.
             Part::Claims | Part::NetworkPolicy => {}

@@ -121,14 +121,14 @@ pub enum Part {
     Claims,
     /// The service.
     Service,
-    /// The way in from outside the cluster.
-    Ingress,
+    /// The way in from outside the cluster: an Ingress, or a route of a gateway.
+    Route,
 }
 
 impl Part {
     /// Whether the pod needs it. Who has the pod has the session's names: what bears them comes after it.
     fn comes_before_the_pod(self) -> bool {
-        !matches!(self, Self::Service | Self::Ingress)
+        !matches!(self, Self::Service | Self::Route)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The objects of a session, with what only the controller knows: their owner, their namespace, the route.
 
 use dozlab_pod::lab_session::{Endpoints, Usage};
-use dozlab_pod::{DiskPolicy, LabSession, Manifests, Parts, PodOptions, SecretNames, SessionSecrets};
+use dozlab_pod::{
+    DiskPolicy, Entrance, LabSession, Manifests, Parts, PodOptions, SecretNames, SessionSecrets,
+};
 use dozlab_session::cpu::MilliCpus;
 use dozlab_session::name::LoginUser;
 use dozlab_session::plan::Plan;
@@ -26,6 +28,13 @@ pub(crate) struct Installation {
     pub(crate) disk: Option<ByteSize>,
     pub(crate) login_user: Option<LoginUser>,
     pub(crate) terminal_image: Option<dozlab_session::image::ContainerImage>,
+}
+
+impl Installation {
+    /// What leads from the public address to a session, where there is one.
+    pub(crate) fn entrance(&self) -> Option<&Entrance> {
+        self.options.route.as_ref().map(|route| &route.entrance)
+    }
 }
 
 /// A session, resolved.
@@ -83,7 +92,7 @@ impl Lab {
     }
 
     /// Whether any page is reached from outside the cluster.
-    pub(crate) fn has_ingress(&self) -> bool {
+    pub(crate) fn has_route(&self) -> bool {
         let Parts { terminal, editor, .. } = self.options.parts;
         self.options.route.is_some() && (terminal || editor)
     }
@@ -133,7 +142,10 @@ impl Lab {
             service.metadata.owner_references = Some(owner.clone());
         }
         if let Some(ingress) = &mut manifests.ingress {
-            ingress.metadata.owner_references = Some(owner);
+            ingress.metadata.owner_references = Some(owner.clone());
+        }
+        if let Some(route) = &mut manifests.http_route {
+            route.metadata.owner_references = Some(owner);
         }
         manifests
     }

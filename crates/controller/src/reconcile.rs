@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) policies: Policies,
     pub(crate) claims: Arc<Views<PartView>>,
     /// Followed only where the installation has a public address.
-    pub(crate) ingresses: Arc<Views<PartView>>,
+    pub(crate) routes: Arc<Views<PartView>>,
     pub(crate) memory: Memory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Traces,
@@ -169,9 +169,10 @@ impl Seen {
         if has_service && service.is_none() {
             missing.push(Part::Service);
         }
-        let ingress = context.ingresses.get(&key(format!("lab-ingress-{id}")));
-        if lab.is_some_and(Lab::has_ingress) && ingress.is_none() {
-            missing.push(Part::Ingress);
+        let entrance = context.installation.entrance();
+        let route = entrance.and_then(|entrance| context.routes.get(&key(entrance.object_name(id))));
+        if lab.is_some_and(Lab::has_route) && route.is_none() {
+            missing.push(Part::Route);
         }
         let ours = |part: &Option<Arc<PartView>>| {
             part.as_ref().is_some_and(|part| !part.deleting && is_owned(part.owner.as_ref(), session))
@@ -180,8 +181,8 @@ impl Seen {
         if ours(&service) {
             leftovers.push(Part::Service);
         }
-        if ours(&ingress) {
-            leftovers.push(Part::Ingress);
+        if ours(&route) {
+            leftovers.push(Part::Route);
         }
         Self {
             pod: context.pods.get(&pod_name),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozlab_pod::LabSession;
+use dozlab_pod::{Entrance, HTTPRoute, LabSession};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::Api;
@@ -56,7 +56,8 @@ pub enum ControllerError {
     /// The first lists took too long.
     #[error(
         "the cluster's objects could not be listed within {0} s: the log says which and why; is LabSession \
-         installed (kubectl apply -k deploy/), and does the controller's role allow list and watch?"
+         installed (kubectl apply -k deploy/), HTTPRoute too where there is a gateway, and does the controller's role \
+         allow list and watch?"
     )]
     NotSynced(u64),
 }
@@ -134,7 +135,7 @@ async fn work(
         services: Arc::new(Views::new()),
         policies: Policies::new(),
         claims: Arc::new(Views::new()),
-        ingresses: Arc::new(Views::new()),
+        routes: Arc::new(Views::new()),
         memory: Memory::default(),
         metrics,
         traces,
@@ -150,8 +151,8 @@ async fn work(
         context.services.filled().await;
         context.policies.seen.filled().await;
         context.claims.filled().await;
-        if settings.public_base_url.is_some() {
-            context.ingresses.filled().await;
+        if context.installation.entrance().is_some() {
+            context.routes.filled().await;
         }
         // The writer lives in its task as long as the process.
         let _ = context.sessions.wait_until_ready().await;
@@ -200,13 +201,17 @@ fn watch_everything(
     let (policies, seen) = (api::<NetworkPolicy>(settings, client), Arc::clone(&context.policies.seen));
     let (kind, view) = ("networkpolicies", PolicyView::of);
     follow(watch_parts(policies, labelled(), kind, seen, sessions(), view, neighbours), sender.clone());
-    if settings.public_base_url.is_some() {
-        let (ingresses, seen) = (api::<Ingress>(settings, client), Arc::clone(&context.ingresses));
-        let view = PartView::of;
-        follow(
-            watch_parts(ingresses, labelled(), "ingresses", seen, sessions(), view, owner),
-            sender.clone(),
-        );
+    let seen = Arc::clone(&context.routes);
+    match context.installation.entrance() {
+        Some(Entrance::Ingress { .. }) => {
+            let (api, kind, view) = (api::<Ingress>(settings, client), "ingresses", PartView::of);
+            follow(watch_parts(api, labelled(), kind, seen, sessions(), view, owner), sender.clone());
+        }
+        Some(Entrance::Gateway(_)) => {
+            let (api, kind, view) = (api::<HTTPRoute>(settings, client), "httproutes", PartView::of);
+            follow(watch_parts(api, labelled(), kind, seen, sessions(), view, owner), sender.clone());
+        }
+        None => {}
     }
     let (claims, seen) = (api::<PersistentVolumeClaim>(settings, client), Arc::clone(&context.claims));
     let kind = "persistentvolumeclaims";

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use dozlab_pod::{ImageCache, Images, PodOptions, PublicRoute, PublicUrl};
+use dozlab_pod::{Entrance, Gateway, ImageCache, Images, PodOptions, PublicRoute, PublicUrl};
 use dozlab_session::duration::SessionDuration;
 use dozlab_session::image::ContainerImage;
 use dozlab_session::name::LoginUser;
@@ -54,7 +54,7 @@ pub struct Settings {
     )]
     pub storage_class: String,
     /// Address at which browsers reach sessions, such as `https://labs.example.org`: each session gets an Ingress below
-    /// it, one more write a session [default: none]
+    /// it, or a route of `--gateway`, one more write a session [default: none]
     #[arg(long, env = "DOZLAB_PUBLIC_BASE_URL", value_name = "URL")]
     pub public_base_url: Option<PublicUrl>,
     /// Class of those Ingresses [default: the cluster's]
@@ -63,6 +63,16 @@ pub struct Settings {
     /// Traefik's middleware that takes /sessions/ID/terminal and the like off, NAMESPACE-NAME@kubernetescrd
     #[arg(long, env = "DOZLAB_INGRESS_MIDDLEWARE", value_name = "NAME", requires = "public_base_url")]
     pub ingress_middleware: Option<String>,
+    /// Gateway of that address, NAMESPACE/NAME or NAMESPACE/NAME/LISTENER: each session gets an `HTTPRoute` of it instead of an
+    /// Ingress [default: none]
+    #[arg(
+        long,
+        env = "DOZLAB_GATEWAY",
+        value_name = "GATEWAY",
+        requires = "public_base_url",
+        conflicts_with_all = ["ingress_class", "ingress_middleware"]
+    )]
+    pub gateway: Option<Gateway>,
     /// Where /metrics is served
     #[arg(long, default_value = ":8080", value_name = "ADDRESS", value_parser = address)]
     pub metrics_bind_address: SocketAddr,
@@ -151,11 +161,14 @@ impl Settings {
         };
         let storage_class = Some(self.storage_class.clone()).filter(|class| !class.is_empty());
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let route = self.public_base_url.clone().map(|base| PublicRoute {
-            base,
-            class: given(&self.ingress_class),
-            middleware: given(&self.ingress_middleware),
-        });
+        let entrance = match &self.gateway {
+            Some(gateway) => Entrance::Gateway(gateway.clone()),
+            None => Entrance::Ingress {
+                class: given(&self.ingress_class),
+                middleware: given(&self.ingress_middleware),
+            },
+        };
+        let route = self.public_base_url.clone().map(|base| PublicRoute { base, entrance });
         let image_cache = self.image_cache_path.clone();
         Installation {
             options: PodOptions { images, storage_class, route, image_cache, ..PodOptions::default() },
@@ -227,5 +240,27 @@ mod tests {
         assert_eq!(settings.without_effect(), ["--ssh-key-secret", "--rabbitmq-url"]);
         assert_eq!(settings.installation().disk, Some(ByteSize::from_gib(4)));
         assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_gateway_needs_an_address_and_goes_with_nothing_of_an_ingress() {
+        let refusal = |more: &str| {
+            let line =
+                format!("controller --vm-image=vm:1 --init-image=init:1 --terminal-image=term:1 {more}");
+            Cli::try_parse_from(line.split_whitespace()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(refusal("--gateway=infra/public --public-base-url=https://labs.example"), Ok(()));
+        assert!(refusal("--gateway=infra/public").unwrap_err().contains("--public-base-url"));
+        let base = "--gateway=infra/public --public-base-url=https://labs.example";
+        for flag in ["--ingress-class=traefik", "--ingress-middleware=labs-strip@kubernetescrd"] {
+            let refusal = refusal(&format!("{base} {flag}")).unwrap_err();
+            let name = flag.split('=').next().unwrap();
+            assert!(refusal.contains("cannot be used with") && refusal.contains(name), "{refusal}");
+        }
+        assert!(
+            refusal("--gateway=public --public-base-url=https://l.example")
+                .unwrap_err()
+                .contains("NAMESPACE")
+        );
     }
 }

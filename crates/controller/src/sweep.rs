@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozlab_pod::LabSession;
+use dozlab_pod::{Entrance, HTTPRoute, LabSession};
 use dozlab_session::phase::Phase;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
@@ -54,8 +54,13 @@ pub(crate) async fn sweep(context: Arc<Context>) {
         for (key, service) in context.services.all() {
             remove_orphan::<Service>(&context, &key, service.owner.as_ref(), &service.uid).await;
         }
-        for (key, ingress) in context.ingresses.all() {
-            remove_orphan::<Ingress>(&context, &key, ingress.owner.as_ref(), &ingress.uid).await;
+        for (key, route) in context.routes.all() {
+            let (owner, uid) = (route.owner.as_ref(), &route.uid);
+            match context.installation.entrance() {
+                Some(Entrance::Ingress { .. }) => remove_orphan::<Ingress>(&context, &key, owner, uid).await,
+                Some(Entrance::Gateway(_)) => remove_orphan::<HTTPRoute>(&context, &key, owner, uid).await,
+                None => {}
+            }
         }
         for (key, policy) in context.policies.seen.all() {
             if policy.is_shared && !has_sessions(&context, &key.namespace) {

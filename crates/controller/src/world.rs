@@ -231,14 +231,28 @@ where
 }
 
 fn complain(kind: &str, error: &watcher::Error) {
-    if let watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
-        && status.is_forbidden()
-    {
-        error!("the controller's role lacks list or watch on {kind}: {}", status.message);
-        return;
+    let refusal = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    };
+    match refusal {
+        Some(status) if status.is_forbidden() => {
+            error!("the controller's role lacks list or watch on {kind}: {}", status.message);
+        }
+        Some(status) if is_of_no_kind(status) => {
+            error!(
+                "the API server knows no {kind}: their definition is not installed, or not in this version"
+            );
+        }
+        _ => warn!(kind, %error, "a watch broke and is begun again"),
     }
-    warn!(kind, %error, "a watch broke and is begun again");
+}
+
+/// Whether the API server answers so because it does not serve the kind at all. It answers with a page then, not with a
+/// status of its own as where an object is not there.
+pub(crate) fn is_of_no_kind(status: &kube::core::Status) -> bool {
+    status.code == 404 && !status.is_not_found()
 }
 
 /// Doubles from [`FIRST_BACKOFF`] to [`LONGEST_BACKOFF`].

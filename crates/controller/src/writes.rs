@@ -23,6 +23,7 @@ use serde_json::json;
 use crate::decide::Note;
 use crate::metrics::Metrics;
 use crate::traces::{Request, Traces};
+use crate::world::is_of_no_kind;
 
 /// Who applies, in `managedFields`.
 const MANAGER: &str = "dozlab-controller";
@@ -224,6 +225,7 @@ impl Attempt {
             Error::Api(status) if status.is_forbidden() || status.is_invalid() => {
                 WriteError::Refused { verb: self.verb, resource: self.resource, source }
             }
+            Error::Api(status) if is_of_no_kind(status) => WriteError::NoSuchKind { resource: self.resource },
             Error::Api(status) if status.is_conflict() => WriteError::Conflict { resource: self.resource },
             _ => WriteError::Failed { verb: self.verb, resource: self.resource, source },
         }
@@ -239,6 +241,8 @@ pub(crate) enum WriteError {
     Refused { verb: &'static str, resource: &'static str, source: Box<Error> },
     #[error("somebody else has changed the {resource} meanwhile")]
     Conflict { resource: &'static str },
+    #[error("the API server knows no {resource}: their definition is not installed, or not in this version")]
+    NoSuchKind { resource: &'static str },
     #[error("{verb} {resource} failed: {source}")]
     Failed { verb: &'static str, resource: &'static str, source: Box<Error> },
 }
@@ -250,6 +254,7 @@ impl WriteError {
             Self::NotAllowed { .. } => "forbidden",
             Self::Refused { .. } => "refused",
             Self::Conflict { .. } => "conflict",
+            Self::NoSuchKind { .. } => "no-such-kind",
             Self::Failed { .. } => "unreachable",
         }
     }
@@ -259,6 +264,7 @@ impl WriteError {
         match self {
             Self::NotAllowed { .. } => Some(("ControllerNotAllowed", self.to_string())),
             Self::Refused { .. } => Some(("Refused", self.to_string())),
+            Self::NoSuchKind { .. } => Some(("KindNotInstalled", self.to_string())),
             Self::Conflict { .. } | Self::Failed { .. } => None,
         }
     }
@@ -290,6 +296,10 @@ impl Part for k8s_openapi::api::core::v1::PersistentVolumeClaim {
 
 impl Part for k8s_openapi::api::networking::v1::Ingress {
     const RESOURCE: &'static str = "ingresses";
+}
+
+impl Part for dozlab_pod::HTTPRoute {
+    const RESOURCE: &'static str = "httproutes";
 }
 
 impl Part for k8s_openapi::api::networking::v1::NetworkPolicy {

@@ -3,7 +3,8 @@
 //! ```text
 //! LabSession ── request ──▶ LabRequest ── Plan::resolve ──▶ Plan ─┐
 //!                               └────────────────────▶ PodOptions ┴─▶ Manifests: Secrets, claims, NetworkPolicy,
-//!                                                                                Service, Ingress, Pod
+//!                                                                                Service, Ingress or
+//!                                                                                HTTPRoute, Pod
 //! ```
 //!
 //! [`LabSession`] is the custom resource by which somebody asks for a session. [`LabSession::request`] reads it into
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod http_route;
 pub mod images;
 mod ingress;
 pub mod lab_session;
@@ -21,15 +23,17 @@ mod manifests;
 mod network_policy;
 mod options;
 pub mod pod;
+mod public_route;
 mod secrets;
 mod service;
 mod yaml;
 
+pub use http_route::{Gateway, GatewayError, HTTPRoute};
 pub use images::Images;
-pub use ingress::{PublicRoute, PublicUrl, PublicUrlError};
 pub use lab_session::{LabSession, LabSessionSpec, LabSessionStatus};
 pub use manifests::Manifests;
 pub use network_policy::POLICY_LABEL;
 pub use options::{DiskPolicy, ImageCache, LabRequest, NoNodeFolder, Parts, PodOptions, SecurityProfile};
+pub use public_route::{Entrance, PublicRoute, PublicUrl, PublicUrlError};
 pub use secrets::{SecretKey, SecretNames, SessionSecrets};
 pub use yaml::YamlError;

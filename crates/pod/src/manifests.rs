@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use serde_json::Value;
 
+use crate::http_route::{HTTPRoute, http_route};
 use crate::ingress::ingress;
 use crate::network_policy::network_policy;
 use crate::options::PodOptions;
@@ -23,8 +24,10 @@ pub struct Manifests {
     pub network_policy: NetworkPolicy,
     /// The lab's address; none where no part of it is reached from outside.
     pub service: Option<Service>,
-    /// The way in from outside the cluster; none where the installation has none.
+    /// The way in from outside the cluster, where the installation has one and it is an Ingress.
     pub ingress: Option<Ingress>,
+    /// The same, where it is a gateway.
+    pub http_route: Option<HTTPRoute>,
     /// The pod.
     pub pod: Pod,
 }
@@ -40,6 +43,7 @@ impl Manifests {
             network_policy: network_policy(lab),
             service: service(lab),
             ingress: ingress(lab),
+            http_route: http_route(lab),
             pod: pod(lab),
         }
     }
@@ -52,6 +56,7 @@ impl Manifests {
         objects.push(to_json(&self.network_policy));
         objects.extend(self.service.iter().map(to_json));
         objects.extend(self.ingress.iter().map(to_json));
+        objects.extend(self.http_route.iter().map(to_json));
         objects.push(to_json(&self.pod));
         objects
     }

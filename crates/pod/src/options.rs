@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::images::Images;
-use crate::ingress::PublicRoute;
+use crate::public_route::PublicRoute;
 use crate::secrets::SecretNames;
 
 /// A session as somebody asked for it.
@@ -40,7 +40,7 @@ pub struct PodOptions {
     pub namespace: Option<String>,
     /// Secrets to refer to, where they do not have [the usual names](SecretNames::of).
     pub secret_names: Option<SecretNames>,
-    /// How the session's pages are reached from outside the cluster; not at all by an Ingress where there is none.
+    /// How the session's pages are reached from outside the cluster; not at all where there is none.
     pub route: Option<PublicRoute>,
     /// Whether sessions of one namespace that may reach the same, and be reached the same, share a NetworkPolicy. Without
     /// it each has one of its own, which can be applied and deleted with the session's other objects.

@@ -6,6 +6,7 @@
 
 mod at_rest;
 mod failures;
+mod gateway;
 mod interruptions;
 mod life;
 mod proxy;
