@@ -140,6 +140,10 @@ pub(super) fn explain(trouble: &Trouble, log: &[String]) -> Explained {
         "ControllerNotAllowed" => {
             plain("the controller's role lacks the verb that the message names: compare deploy/base/rbac.yaml")
         }
+        "KindNotInstalled" => plain(
+            "install the definition of the kind that the message names (HTTPRoute is the Gateway API's), or start the \
+             controller without --gateway",
+        ),
         "Evicted" | "NodeLost" | "NodeShutdown" | "NodeRefusedPod" | "PodDeleted" | "PodLost" | "SecretLost"
         | "EarlierPod" => {
             Explained {

@@ -180,6 +180,9 @@ fn a_failed_lab_without_a_pod_is_told_by_its_status() {
         json!({ "phase": "Creating", "reason": "ControllerNotAllowed", "message": "cannot create pods" }),
     );
     assert!(diagnose(&refused).remedy.unwrap().contains("rbac.yaml"));
+    let message = "the API server knows no httproutes";
+    let without_kind = lab(json!({ "phase": "Creating", "reason": "KindNotInstalled", "message": message }));
+    assert!(diagnose(&without_kind).remedy.unwrap().contains("Gateway API"));
 }
 
 #[test]
