@@ -13,52 +13,44 @@ use crate::import::ImportError;
 use crate::import::entry_path::EntryPath;
 use crate::import::staging::{Attributes, Kind, Staging};
 
-/// Bytes of `/etc/environment` that are kept; more is none that somebody wrote.
-const LONGEST: u64 = 64 << 10;
-
 /// Writes `NAME=value` lines of a configuration into the tree's `/etc/environment`. A place that cannot be written is
 /// left as it is, with a warning: the image is a good one without its variables.
 pub(super) fn place(staging: &mut Staging, variables: &[String]) -> Result<(), ImportError> {
-    let mut text: String = variables.iter().filter_map(|variable| line(variable)).collect();
+    let text: String = variables.iter().filter_map(|variable| line(variable)).collect();
     if text.is_empty() {
         return Ok(());
     }
-    let Some(path) = writable_path(staging) else {
-        tracing::warn!(
-            "the image's variables are not set: its /etc/environment is no file, or not in a folder"
-        );
-        return Ok(());
-    };
-    if staging.kind(&path).is_some() {
-        let real = staging.real_path(&path);
-        let unreadable = |source| ImportError::Unreadable { path: real.clone(), source };
-        let own = File::open(&real).map_err(unreadable)?;
-        own.take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
-    }
     let attributes = Attributes { mode: 0o644, ..Attributes::default() };
-    let no_body = |source| ImportError::Unreadable { path: "the image's configuration".into(), source };
-    staging.add_file(&path, attributes.clone(), &mut text.as_bytes(), no_body)?;
+    let unreadable = |source| ImportError::Unreadable { path: "etc/environment of the image".into(), source };
+    let place = path_in(staging, b"etc", b"environment");
+    match place.as_ref().map(|path| (path, staging.kind(path))) {
+        Some((path, None)) => staging.add_file(path, attributes.clone(), &mut text.as_bytes(), unreadable)?,
+        Some((path, Some(Kind::File { .. }))) => {
+            // Open, it outlives its name, which the new file takes.
+            let own = File::open(staging.real_path(path)).map_err(unreadable)?;
+            staging.add_file(path, attributes.clone(), &mut text.as_bytes().chain(own), unreadable)?;
+        }
+        _ => {
+            tracing::warn!(
+                "the image's variables are not set: its /etc/environment is no file, or not in a folder"
+            );
+            return Ok(());
+        }
+    }
 
     let search_path = variables.iter().rev().find_map(|variable| variable.strip_prefix("PATH="));
-    let (Some(script), Some(profile)) = (search_path.and_then(script), profile_path(staging)) else {
-        return Ok(());
-    };
-    staging.add_file(&profile, attributes, &mut script.as_bytes(), no_body)
+    let profile = path_in(staging, b"etc/profile.d", b"image-path.sh").filter(|path| {
+        staging.kind(path).is_none()
+            && path.parent().is_some_and(|folder| staging.kind(&folder) == Some(&Kind::Folder))
+    });
+    let (Some(script), Some(profile)) = (search_path.and_then(script), profile) else { return Ok(()) };
+    staging.add_file(&profile, attributes, &mut script.as_bytes(), unreadable)
 }
 
-/// Where the file is when the links to its folder are followed.
-fn writable_path(staging: &Staging) -> Option<EntryPath> {
-    let folder = staging.follow(&EntryPath::parse(b"etc").ok()?).ok()?;
-    let path = folder.join(b"environment").ok()?;
-    matches!(staging.kind(&path), None | Some(Kind::File { .. })).then_some(path)
-}
-
-/// Where login shells find a script, in an image whose profile looks there.
-fn profile_path(staging: &Staging) -> Option<EntryPath> {
-    let folder = staging.follow(&EntryPath::parse(b"etc/profile.d").ok()?).ok()?;
-    let path = folder.join(b"image-path.sh").ok()?;
-    let is_free = staging.kind(&path).is_none();
-    (is_free && staging.kind(&folder) == Some(&Kind::Folder)).then_some(path)
+/// Where a file of a folder is when the links to the folder are followed.
+fn path_in(staging: &Staging, folder: &[u8], name: &[u8]) -> Option<EntryPath> {
+    let folder = staging.follow(&EntryPath::parse(folder).ok()?).ok()?;
+    folder.join(name).ok()
 }
 
 /// Sets `PATH` in a shell.
