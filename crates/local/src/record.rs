@@ -62,11 +62,14 @@ pub enum Stage {
     Ssh,
     /// The terminal has logged in: a prompt can be had.
     Terminal,
+    /// The editor answers. Nobody waits for it: the time is from the machine's start, with the installation where the
+    /// editor had to be installed.
+    Editor,
 }
 
 impl Stage {
     /// All stages in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kernel,
         Self::Hypervisor,
         Self::Image,
@@ -76,6 +79,7 @@ impl Stage {
         Self::Guest,
         Self::Ssh,
         Self::Terminal,
+        Self::Editor,
     ];
 
     /// What was achieved, for a person.
@@ -91,6 +95,7 @@ impl Stage {
             Self::Guest => "guest started",
             Self::Ssh => "SSH ready",
             Self::Terminal => "terminal ready",
+            Self::Editor => "editor ready",
         }
     }
 }

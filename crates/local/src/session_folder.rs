@@ -210,6 +210,11 @@ impl SessionFolder {
         self.path.join("run/activity")
     }
 
+    /// A file that is there when the editor will not come, and says why.
+    pub(crate) fn editor_failure(&self) -> PathBuf {
+        self.path.join("run/editor-failure")
+    }
+
     /// A component's log.
     #[must_use]
     pub fn log(&self, component: Component) -> PathBuf {

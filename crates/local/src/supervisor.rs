@@ -7,6 +7,7 @@
 //! Whatever ends it (a request, the guest's own power-off, the deadline, an error), the processes are ended in order,
 //! the network is removed, and the record says what happened. Only a request to discard removes the folder.
 
+mod editor_watch;
 mod look_after;
 mod processes;
 mod ready;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dozlab_network::namespace::{Namespace, NamespaceError};
 use dozlab_process::{BoundChild, Identity};
@@ -104,6 +105,8 @@ pub struct Supervisor<'a> {
     folders: Folders,
     children: BTreeMap<Component, BoundChild>,
     namespace: Option<Namespace>,
+    /// Since when the editor is waited for; `None` once it answered, or where there is none to wait for.
+    editor_awaited: Option<Instant>,
     _lock: SessionLock,
 }
 
@@ -135,6 +138,7 @@ impl<'a> Supervisor<'a> {
             folders,
             children: BTreeMap::new(),
             namespace: None,
+            editor_awaited: None,
             _lock: lock,
         };
         supervisor.record.processes = BTreeMap::from([(Component::Supervisor, Identity::current())]);
@@ -194,7 +198,7 @@ impl<'a> Supervisor<'a> {
         self.start(Component::FirecrackerVm)?;
         self.start(Component::TerminalSidecar)?;
         if self.record.editor.is_some() {
-            self.start(Component::CodeServer)?;
+            self.start_editor()?;
         }
         self.write_record()?;
         self.reach_prompt(launched).await?;

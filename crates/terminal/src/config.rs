@@ -68,6 +68,8 @@ pub struct EditorConfig {
     pub public_url: Option<Uri>,
     /// The editor's password.
     pub password: Secret,
+    /// A file that is there when the editor will not come, and says why, if anybody writes one.
+    pub failure_file: Option<PathBuf>,
 }
 
 /// Shows neither secret nor private key.
@@ -306,7 +308,8 @@ impl Environment<'_> {
             remedy: "set it, or EDITOR_PASSWORD_FILE, to the editor's password, or leave EDITOR_URL out",
         })?;
         let public_url = self.http_url("EDITOR_PUBLIC_URL")?;
-        Ok(Some(EditorConfig { url, public_url, password: Secret::new(password.trim()) }))
+        let failure_file = self.value("EDITOR_FAILURE_FILE").map(PathBuf::from);
+        Ok(Some(EditorConfig { url, public_url, password: Secret::new(password.trim()), failure_file }))
     }
 
     fn http_url(&self, variable: &'static str) -> Result<Option<Uri>, ConfigError> {

@@ -104,6 +104,12 @@ impl Editor {
         request
     }
 
+    /// Why the editor will not come, where that is known.
+    fn failure(&self) -> Option<String> {
+        let reason = std::fs::read_to_string(self.config.failure_file.as_ref()?).ok()?;
+        Some(reason.trim_end().to_owned())
+    }
+
     /// The editor's address as the browser sees it; `None` if the request names no host.
     fn public_url(&self, request: &HeaderMap) -> Option<Uri> {
         if let Some(url) = &self.config.public_url {
@@ -156,6 +162,9 @@ pub(crate) async fn open(_: Authorized, State(lab): State<Arc<Lab>>, headers: He
         }
         Err(starting) => {
             debug!(error = %starting, "the editor is not ready");
+            if let Some(reason) = editor.failure() {
+                return error(StatusCode::BAD_GATEWAY, &reason);
+            }
             let page = EDITOR_STARTING_PAGE.answer(&HeaderMap::new());
             (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], page).into_response()
         }

@@ -55,6 +55,7 @@ Environment:
   SSH_HOST_KEY_FILE     the machine's host key, or SSH_HOST_KEY
   ALLOWED_ORIGINS       other origins whose pages may connect, separated by commas
   EDITOR_URL, EDITOR_PUBLIC_URL, EDITOR_PASSWORD_FILE   the editor to log in to
+  EDITOR_FAILURE_FILE          a file that says why the editor will not come, once that is known
   VM_STATUS_PATH, IDLE_FILE, SESSION_EXPIRES_AT         what it reads and tells";
 
 pub(super) const DEVICE_PLUGIN: &str = "\

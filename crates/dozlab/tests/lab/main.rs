@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod disks;
+mod editor;
 mod errors;
 mod images;
 mod interrupts;

@@ -8,7 +8,10 @@ version=${CODE_SERVER_VERSION:-4.100.3}
 node_version=${CODE_SERVER_NODE_VERSION:-20.20.2}
 log=$dir/install.log
 step() { echo "$1"; echo "== $1" >>"$log"; }
-run() { "$@" >>"$log" 2>&1; }
+# In the background, so that the trap below need not wait for npm to end.
+run() { "$@" >>"$log" 2>&1 & wait "$!"; }
+# Whoever starts this script gave it a process group of its own: npm and the compilers end with it.
+trap 'trap "" TERM; kill -TERM 0; exit 143' TERM INT HUP
 : >"$log"
 exec 9>"$dir/.lock"
 flock 9

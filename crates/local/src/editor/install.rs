@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use dozlab_process::{Tool, last_lines};
+use dozlab_process::{BoundChild, Signal, Tool, last_lines};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{EditorError, EditorProgram};
@@ -22,6 +22,14 @@ const NEEDED: [Tool; 5] = [
     Tool { program: "make", package: "make" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "rg", package: "ripgrep" },
+];
+
+/// The headers that the native modules are built with, where Debian's packages of them put one.
+const HEADERS: [(&str, &str); 4] = [
+    ("/usr/include/gssapi/gssapi.h", "libkrb5-dev"),
+    ("/usr/include/X11/Xlib.h", "libx11-dev"),
+    ("/usr/include/X11/extensions/XKBrules.h", "libxkbfile-dev"),
+    ("/usr/include/libsecret-1/libsecret/secret.h", "libsecret-1-dev"),
 ];
 
 /// The program of an installation that is complete: its own Node, and code-server's script.
@@ -42,8 +50,7 @@ pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorPro
     if let Some(program) = installed(folder) {
         return Ok(program);
     }
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package).collect();
+    let missing = missing_packages(&HEADERS);
     if !missing.is_empty() {
         return Err(failed(format!("run `apt-get install {}` first", missing.join(" "))));
     }
@@ -51,8 +58,9 @@ pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorPro
     let mut command = BASH.command().map_err(|error| failed(error.to_string()))?;
     command.args(["-c", SCRIPT, "install-code-server"]).arg(folder);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
+    let mut child =
+        BoundChild::spawn(&mut command, Signal::TERM).map_err(|error| failed(error.to_string()))?;
+    let stdout = child.inner().stdout.take().expect("standard output was asked to be a pipe");
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         progress(&line);
@@ -65,5 +73,25 @@ pub async fn install(folder: &Path, progress: &dyn Fn(&str)) -> Result<EditorPro
             let said = last_lines(&std::fs::read(&log).unwrap_or_default(), 6);
             Err(failed(format!("{status}; {} ends:\n{said}", log.display())))
         }
+    }
+}
+
+/// The Debian packages that an installation needs and this machine lacks.
+fn missing_packages(headers: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+    let programs = NEEDED.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package);
+    let headers = headers.iter().filter(|(header, _)| !Path::new(header).exists());
+    programs.chain(headers.map(|(_, package)| *package)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_are_not_there_are_named_by_their_packages() {
+        let headers = [("/usr/include/no-such-header.h", "libnone-dev"), ("/", "base-files")];
+        let missing = missing_packages(&headers);
+        assert_eq!(missing.last(), Some(&"libnone-dev"));
+        assert!(!missing.contains(&"base-files"));
     }
 }

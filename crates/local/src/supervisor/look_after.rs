@@ -1,7 +1,6 @@
 //! Keeps a session's processes running once there is a prompt.
 
 use std::collections::BTreeMap;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use dozlab_session::deadline::{Activity, Due};
@@ -9,7 +8,6 @@ use dozlab_session::vm_status::VmState;
 
 use super::{Over, SuperviseError, Supervisor};
 use crate::component::Component;
-use crate::editor::find_editor;
 use crate::launch::now_ms;
 
 /// How often the session is looked at while it runs: for a reboot to tell of, for a deadline.
@@ -33,6 +31,7 @@ impl Supervisor<'_> {
             for component in [Component::TerminalSidecar, Component::CodeServer] {
                 self.look_at_component(component, &mut restarts)?;
             }
+            self.look_for_editor().await?;
             let started_ms = self.record.started_ms;
             let activity = Activity { started_ms, last_active_ms: self.last_active_ms() };
             match self.record.plan.deadlines.due(activity, now_ms()) {
@@ -96,18 +95,6 @@ impl Supervisor<'_> {
         restarts.insert(component, (Instant::now() + pause, pause));
         let message = self.last_words(component);
         self.watcher.notice(&format!("{component} ended ({status}) and is started again: {message}"));
-        Ok(())
-    }
-
-    /// Starts the editor that was installed meanwhile. A session goes on without one that could not be.
-    fn editor_was_installed(&mut self, status: ExitStatus) -> Result<(), SuperviseError> {
-        self.record.means.editor = find_editor(&self.folders).filter(|_| status.success());
-        if self.record.means.editor.is_some() {
-            self.start(Component::CodeServer)?;
-            return self.write_record();
-        }
-        let message = self.last_words(Component::CodeServer);
-        self.watcher.notice(&format!("the session has no editor: {message}"));
         Ok(())
     }
 

@@ -159,7 +159,8 @@ impl Supervisor<'_> {
         if let Some(editor) = self.record.editor {
             command
                 .env("EDITOR_URL", format!("http://{editor}"))
-                .env("EDITOR_PASSWORD_FILE", self.folder.editor_password_file());
+                .env("EDITOR_PASSWORD_FILE", self.folder.editor_password_file())
+                .env("EDITOR_FAILURE_FILE", self.folder.editor_failure());
         }
         if let Some(expires_ms) = self.record.plan.deadlines.expires_ms(self.record.started_ms) {
             command.env("SESSION_EXPIRES_AT", (expires_ms / 1000).to_string());

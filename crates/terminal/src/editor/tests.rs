@@ -6,6 +6,7 @@ fn editor(public_url: Option<&str>) -> Editor {
         url: "http://127.0.0.1:8080".parse().unwrap(),
         public_url: public_url.map(|url| url.parse().unwrap()),
         password: Secret::new("hush-hush"),
+        failure_file: None,
     })
 }
 
