@@ -5,7 +5,7 @@ use std::path::Path;
 use dozlab_boot::KernelStore;
 use dozlab_vm::probe::{Choice, HypervisorKind, Prober};
 
-use crate::{median, shown};
+use crate::{against, median, shown};
 
 /// The most that the slim kernel may take of Debian's time.
 const BAR: f64 = 0.35;
@@ -34,8 +34,7 @@ pub(crate) fn compare(data: &Path, runs: usize) {
         println!("  {:<40} {}", kernel.describe(), shown(seconds));
     }
     let ratio = median(&seconds[1]) / median(&seconds[0]);
-    let verdict = if ratio <= BAR { "within" } else { "over" };
-    println!("\nthe slim kernel takes {ratio:.2} of Debian's time: {verdict} the bar of {BAR}");
+    println!("\nthe slim kernel takes {ratio:.2} of Debian's time, {}", against(ratio, BAR));
     if hypervisor != HypervisorKind::QemuTcg {
         println!("the bar is for emulation");
     }

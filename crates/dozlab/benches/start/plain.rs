@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{MEMORY_MIB, dozlab, ends_with_prompt, newest_kernel};
+use dozlab_boot::KernelStore;
+
+use crate::{KERNEL, MEMORY_MIB, dozlab, ends_with_prompt};
 
 const INIT: &str = r#"#!/busybox sh
 /busybox mkdir -p /proc /sys /newroot
@@ -29,9 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Boots the image plainly, and returns the seconds from QEMU's start to a prompt over ssh.
 pub(crate) fn seconds_to_prompt(data: &Path) -> f64 {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let kernel = newest_kernel(data);
+    let kernel = KernelStore::new(data.join("kernels")).find(KERNEL).expect("a lab was started with it");
+    let kernel = &kernel.folder;
     let initramfs = folder.path().join("initramfs");
-    fs::write(&initramfs, make_initramfs(&kernel)).expect("the initramfs is written");
+    fs::write(&initramfs, make_initramfs(kernel)).expect("the initramfs is written");
     let key = make_key(folder.path());
     let disk = make_disk(data, folder.path(), &key);
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -39,7 +42,7 @@ pub(crate) fn seconds_to_prompt(data: &Path) -> f64 {
         .expect("a port");
 
     let started = Instant::now();
-    let mut qemu = boot(&kernel, &initramfs, &disk, port.port());
+    let mut qemu = boot(kernel, &initramfs, &disk, port.port());
     let prompt = wait_for_prompt(&key, port.port(), started);
     let _ = qemu.kill();
     let _ = qemu.wait();
