@@ -4,17 +4,18 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
+PREFIX ?= $(HOME)/.local
 
-.PHONY: up test test-pod packages test-packages build lint doc deny bench bench-kernel bench-rootfs bench-controller fuzz clean help
+.PHONY: rust install up test test-pod packages test-packages build lint doc deny bench bench-kernel bench-rootfs bench-controller fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-up: packages ## run a lab in this terminal; Ctrl-C ends it (UP="--cpus 2 --disk 8G" passes flags on)
+up: packages rust ## run a lab in this terminal; Ctrl-C ends it (UP="--cpus 2 --disk 8G" passes flags on)
 	$(CARGO) build --release --locked --bin dozlab
 	target/release/dozlab up $(UP)
 
-test: test-packages ## everything that is tested, in a real VM and a real browser too
+test: test-packages rust ## everything that is tested, in a real VM and a real browser too
 	./scripts/test
 
 test-pod: test-packages build ## the lab pod of both profiles under podman, from container images built here; as root
@@ -51,8 +52,15 @@ bench-controller: test-packages ## many sessions on a real API server, beside a 
 	./scripts/kube-apiserver build
 	SESSIONS=$(or $(SESSIONS),500) $(CARGO) bench --package dozlab-controller --bench sessions
 
-build: ## the binary, target/release/dozlab
+build: rust ## the binary, target/release/dozlab
 	$(CARGO) build --release --locked --bin dozlab
+
+install: build ## put the binary on your PATH (PREFIX=~/.local)
+	install -D -m 755 target/release/dozlab $(DESTDIR)$(PREFIX)/bin/dozlab
+
+# The version is Cargo's to check: it is in Cargo.toml.
+rust:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is not installed: https://rustup.rs has it; Debian's is too old" >&2; exit 1; }
 
 packages: ## install the Debian packages that a lab needs
 	@./scripts/packages lab
