@@ -1,7 +1,7 @@
 //! The installation of the editor, with a stand-in for npm: what it leaves when it is ended, and what a lab says when it
 //! fails.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use dozlab_process::Identity;
 use serde_json::Value;
 
-use crate::support::{Place, kill, said, succeeded, wait_for};
+use crate::support::{Place, entries, kill, said, succeeded, wait_for};
 
 /// Puts an `npm` into a folder. It is written by another process: a file that this one has open for writing, as a program
 /// that another test starts meanwhile would have it open too, cannot be executed.
@@ -29,26 +29,53 @@ fn path_with(folder: &Path) -> std::ffi::OsString {
     std::env::join_paths(std::iter::once(folder.to_owned()).chain(others)).unwrap()
 }
 
-/// Starts an installation whose npm waits for ever, and ends it by a signal to `dozlab` alone.
+/// An npm that waits for ever, and a process that it started.
+struct EndlessNpm {
+    tools: tempfile::TempDir,
+}
+
+impl EndlessNpm {
+    fn new() -> Self {
+        let npm = Self { tools: tempfile::tempdir().unwrap() };
+        // What it tells is moved to where it is whole.
+        let told = npm.told();
+        let script = format!("sleep 600 & echo $$ $! > {0}.new; mv {0}.new {0}; wait", told.display());
+        stand_in_npm(npm.tools.path(), &script);
+        npm
+    }
+
+    fn path(&self) -> std::ffi::OsString {
+        path_with(self.tools.path())
+    }
+
+    fn told(&self) -> std::path::PathBuf {
+        self.tools.path().join("pids")
+    }
+
+    fn started(&self) -> Vec<Identity> {
+        let pids = wait_for("npm to run", || std::fs::read_to_string(self.told()).ok());
+        let started: Vec<_> =
+            pids.split_whitespace().map(|pid| Identity::of(pid.parse().unwrap()).unwrap()).collect();
+        assert_eq!(started.len(), 2, "{pids}");
+        started
+    }
+}
+
+fn wait_for_end(started: &[Identity]) {
+    wait_for("npm to end", || started.iter().all(|process| !process.is_running()).then_some(()));
+}
+
+/// Starts an installation, and ends it by a signal to `dozlab` alone.
 fn ended_by(signal: &str) -> Option<i32> {
     let place = Place::new();
-    let tools = tempfile::tempdir().unwrap();
-    // Its name is moved to where it is whole.
-    let told = tools.path().join("pids");
-    let script = format!("sleep 600 & echo $$ $! > {0}.new; mv {0}.new {0}; wait", told.display());
-    stand_in_npm(tools.path(), &script);
+    let npm = EndlessNpm::new();
     let mut command = place.command(&["editor", "install"]);
-    command.env("PATH", path_with(tools.path())).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("PATH", npm.path()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let pids = wait_for("npm to run", || std::fs::read_to_string(&told).ok());
-    let started: Vec<Identity> =
-        pids.split_whitespace().map(|pid| Identity::of(pid.parse().unwrap()).unwrap()).collect();
-    assert_eq!(started.len(), 2, "{pids}");
-
+    let started = npm.started();
     kill(child.id().into(), signal);
-
     let status = wait_for("the command to end", || child.try_wait().unwrap());
-    wait_for("npm to end", || started.iter().all(|process| !process.is_running()).then_some(()));
+    wait_for_end(&started);
     status.code()
 }
 
@@ -61,6 +88,24 @@ fn an_interrupted_installation_leaves_no_npm_behind() {
 #[test]
 fn a_killed_installation_leaves_no_npm_behind() {
     assert_eq!(ended_by("KILL"), None);
+}
+
+#[test]
+fn ctrl_c_in_a_lab_ends_the_installation_of_its_editor() {
+    let place = Place::new();
+    let npm = EndlessNpm::new();
+    let mut command = place.command(&["up", "tiny", "--memory", "256", "--disk", "192M"]);
+    command.env("PATH", npm.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ctrl-C ends the lab")));
+    let started = npm.started();
+    kill(child.id().into(), "INT");
+    lines.for_each(drop);
+    assert_eq!(wait_for("the command to end", || child.try_wait().unwrap()).code(), Some(0));
+    wait_for_end(&started);
+    place.wait_until_quiet();
+    assert!(entries(&place.path().join("sessions")).is_empty());
 }
 
 #[test]

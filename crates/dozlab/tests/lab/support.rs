@@ -66,6 +66,7 @@ impl Place {
         for part in ["images", "kernels"] {
             std::os::unix::fs::symlink(shared.join(part), folder.path().join(part)).unwrap();
         }
+        fs::create_dir(folder.path().join("tmp")).unwrap();
         Self { folder }
     }
 
@@ -86,6 +87,7 @@ impl Place {
         let mut command = Command::new(DOZLAB);
         command.args(arguments).stdin(Stdio::null());
         command.env("DOZLAB_DATA_DIR", self.path()).env("DOZLAB_CACHE_DIR", shared().join("cache"));
+        command.env("TMPDIR", self.path().join("tmp"));
         command
     }
 
@@ -158,20 +160,20 @@ impl Place {
         wait_for("all processes to end", || self.processes().is_empty().then_some(()));
     }
 
-    /// That nothing of any lab is left: no process, no session, no half-made file.
+    /// That nothing of any lab is left: no process, no mount, no session, no half-made file.
     pub(crate) fn assert_nothing_left(&self) {
         self.wait_until_quiet();
-        let sessions = self.path().join("sessions");
-        let left: Vec<_> = fs::read_dir(&sessions)
-            .map(|entries| entries.map(|e| e.unwrap().path()).collect())
-            .unwrap_or_default();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        let parts: Vec<_> =
-            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(
-            parts.iter().all(|part| ["images", "kernels", "sessions"].contains(&part.to_str().unwrap())),
-            "{parts:?}"
-        );
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mark = self.path().to_str().unwrap();
+        let left: Vec<_> = mounts.lines().filter(|mount| mount.contains(mark)).collect();
+        assert!(left.is_empty(), "left mounted: {left:?}");
+        for part in ["sessions", "tmp"] {
+            let left = entries(&self.path().join(part));
+            assert!(left.is_empty(), "left in {part}: {left:?}");
+        }
+        let known = ["cache", "images", "kernels", "sessions", "tmp"];
+        let left = entries(self.path());
+        assert!(left.iter().all(|part| known.contains(&part.as_str())), "{left:?}");
     }
 }
 
@@ -183,6 +185,12 @@ impl Drop for Place {
             self.wait_until_quiet();
         }
     }
+}
+
+/// The names in a folder, none where it is not there.
+pub(crate) fn entries(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 pub(crate) fn succeeded(output: Output) -> Output {
