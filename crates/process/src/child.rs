@@ -2,9 +2,11 @@
 
 use std::io;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getppid, kill_process_group, set_parent_process_death_signal, waitid,
+};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
@@ -13,6 +15,9 @@ use crate::{Identity, last_lines};
 
 /// How much of what a child says on standard error is kept.
 const LAST_WORDS: usize = 8 * 1024;
+
+/// How often a child that was asked to end is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Makes the child of this command receive `signal` when the thread that spawns it ends, and lead a process group of
 /// its own.
@@ -78,22 +83,29 @@ impl BoundChild {
     }
 
     /// Ends the child: SIGTERM, and SIGKILL to its process group when it still runs after `grace`. What it left in its
-    /// group is killed in any case. A child that has ended already is no error.
+    /// group is killed in any case. A child that has ended already is no error; one whose end was waited for has no
+    /// group any more that is surely its own, so nothing is signalled then.
     ///
     /// # Errors
     /// The kernel's refusal to wait.
     pub async fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+        if self.child.id().is_some() {
+            let _ = self.identity.signal(Signal::TERM);
+            let deadline = Instant::now() + grace;
+            while !self.has_ended() && Instant::now() < deadline {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            // Before it is waited for: until then its pid, and so the group's number, is nobody else's.
             self.kill_group();
-            return Ok(status);
         }
-        let _ = self.identity.signal(Signal::TERM);
-        let ended = tokio::time::timeout(grace, self.child.wait()).await;
-        self.kill_group();
-        match ended {
-            Ok(status) => status,
-            Err(_) => self.child.wait().await,
-        }
+        self.child.wait().await
+    }
+
+    /// Whether the child has ended. It is not waited for.
+    fn has_ended(&self) -> bool {
+        let Some(pid) = i32::try_from(self.identity.pid).ok().and_then(Pid::from_raw) else { return true };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
     }
 
     /// What a child that has ended said last on standard error, at most four lines. May be dropped and called again, until
@@ -166,6 +178,25 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "the grandchild survived its group's SIGKILL");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_child_left_in_its_group_is_killed_after_the_childs_own_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 300 >/dev/null & echo $!"]).stdout(Stdio::piped());
+        let mut child = BoundChild::spawn(&mut command, Signal::KILL).unwrap();
+        let mut printed = String::new();
+        child.inner().stdout.take().unwrap().read_to_string(&mut printed).await.unwrap();
+        let left = Identity::of(printed.trim().parse().unwrap()).unwrap();
+
+        assert!(child.end(Duration::from_secs(60)).await.unwrap().success());
+
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while left.is_running() {
+            assert!(std::time::Instant::now() < deadline, "what was left survived");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(child.end(Duration::ZERO).await.unwrap().success());
     }
 
     #[tokio::test]
