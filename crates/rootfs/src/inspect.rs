@@ -111,7 +111,9 @@ fn login_user(passwd: &str, wanted: &LoginUser) -> String {
         LoginUser::Configured(user) => user.split(':').next().unwrap_or_default(),
     };
     let is_plain = |name: &&str| {
-        !name.is_empty() && name.chars().all(|each| each.is_ascii_alphanumeric() || "._-".contains(each))
+        !name.is_empty()
+            && !name.starts_with('-')
+            && name.chars().all(|each| each.is_ascii_alphanumeric() || "._-".contains(each))
     };
     passwd.lines().find_map(|line| entry_for(line, wanted)).filter(is_plain).unwrap_or("root").to_owned()
 }
@@ -134,6 +136,7 @@ mod tests {
         assert_eq!(login_user("root:x:0:0::/root:/bin/sh\nlab:x:1000:1000::/home/lab:/bin/bash\n"), "lab");
         assert_eq!(login_user("root:x:0:0::/root:/bin/sh\nx:x:10000:1000::/:/bin/sh\n"), "root");
         assert_eq!(login_user("a b\x1b[2J:x:1000:1000::/:/bin/sh\n"), "root");
+        assert_eq!(login_user("-oProxyCommand:x:1000:1000::/:/bin/sh\n"), "root");
         assert_eq!(login_user(""), "root");
     }
 

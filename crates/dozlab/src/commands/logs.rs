@@ -59,18 +59,33 @@ impl Log {
         file.seek(SeekFrom::Start(self.read))?;
         let mut added = Vec::new();
         file.take(length - self.read).read_to_end(&mut added)?;
+        // A character that is only half written is read again with its other half.
+        let unfinished = added.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+        added.truncate(added.len() - unfinished);
         self.read += added.len() as u64;
         let mut output = io::stdout().lock();
-        for line in added.split_inclusive(|byte| *byte == b'\n') {
+        for line in String::from_utf8_lossy(&added).split_inclusive('\n') {
             if let Some(prefix) = self.prefix.as_ref().filter(|_| self.at_line_start) {
                 output.write_all(prefix.as_bytes())?;
             }
-            // The console is the guest's, and a terminal obeys control characters.
-            let line: Vec<u8> =
-                line.iter().copied().filter(|byte| *byte >= b' ' || matches!(byte, b'\n' | b'\t')).collect();
-            output.write_all(&line)?;
-            self.at_line_start = line.ends_with(b"\n");
+            output.write_all(harmless(line).as_bytes())?;
+            self.at_line_start = line.ends_with('\n');
         }
         output.flush()
+    }
+}
+
+/// The line without control characters: the console is the guest's, and a terminal obeys them.
+fn harmless(line: &str) -> String {
+    line.chars().filter(|character| !character.is_control() || matches!(character, '\n' | '\t')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_shown() {
+        assert_eq!(harmless("a\x1b[2J\x07\x7f\u{9b}2J\u{85}\tb 日本語 🚀\r\n"), "a[2J2J\tb 日本語 🚀\n");
     }
 }

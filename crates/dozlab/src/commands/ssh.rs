@@ -12,22 +12,22 @@ use crate::cli::{Exec, Ssh};
 const SSH: Tool = Tool { program: "ssh", package: "openssh-client" };
 
 pub(super) fn shell(flags: &Ssh) -> Outcome {
-    let mut command = client(flags.name.as_deref())?;
-    let destination = command.1;
-    command.0.args(&flags.arguments).arg(destination);
-    replace(command.0)
-}
-
-pub(super) fn exec(flags: &Exec) -> Outcome {
-    let (mut command, destination) = client(Some(&flags.name))?;
-    command.arg(if flags.tty { "-t" } else { "-T" });
-    let words = shlex::try_join(flags.command.iter().map(String::as_str));
-    let line = words.map_err(|error| format!("the command cannot be passed on: {error}"))?;
-    command.args([&destination, "--", &line]);
+    let (mut command, host) = client(flags.name.as_deref())?;
+    command.args(&flags.arguments).args(["--", &host]);
     replace(command)
 }
 
-/// The client with everything but the destination, and the destination.
+pub(super) fn exec(flags: &Exec) -> Outcome {
+    let (mut command, host) = client(Some(&flags.name))?;
+    command.arg(if flags.tty { "-t" } else { "-T" });
+    let words = shlex::try_join(flags.command.iter().map(String::as_str));
+    let line = words.map_err(|error| format!("the command cannot be passed on: {error}"))?;
+    command.args(["--", &host, &line]);
+    replace(command)
+}
+
+/// The client with everything but the host, and the host. An image names its user, so the name is an argument that cannot
+/// be taken for an option.
 fn client(name: Option<&str>) -> Result<(Command, String), Box<dyn std::error::Error>> {
     let (folder, record) = Sessions::new(&folders()?).find(name)?;
     if record.state != SessionState::Running {
@@ -45,8 +45,8 @@ fn client(name: Option<&str>) -> Result<(Command, String), Box<dyn std::error::E
         .arg(option("UserKnownHostsFile", &quoted(&access.known_hosts)))
         .args(["-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=yes", "-oLogLevel=ERROR"])
         .args(["-oPasswordAuthentication=no", "-oServerAliveInterval=15"])
-        .args(["-p", &access.address.port().to_string()]);
-    Ok((command, format!("{}@{}", access.user, access.address.ip())))
+        .args(["-p", &access.address.port().to_string(), "-l", &access.user]);
+    Ok((command, access.address.ip().to_string()))
 }
 
 /// A path for an option of ssh, which splits its values at spaces.

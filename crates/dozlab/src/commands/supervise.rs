@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dozlab_local::{SessionEnd, SessionFolder, Stage, Supervisor, Watcher};
 use dozlab_rootfs::{NoProgress, Progress};
+use dozlab_session::id::SessionId;
 
 use super::{Outcome, folders, signals};
 
@@ -35,7 +36,8 @@ impl Watcher for Log {
 pub(super) async fn run(name: &str) -> Outcome {
     let folders = folders()?;
     let requests = signals::end_requests(false)?;
-    let folder = SessionFolder::new(folders.sessions().join(name));
+    let id: SessionId = name.parse()?;
+    let folder = SessionFolder::new(folders.sessions().join(id.as_str()));
     let record = folder.record()?.ok_or_else(|| format!("there is no session `{name}`"))?;
     let supervisor = Supervisor::new(folder, record, folders, &Log)?;
     match supervisor.run(requests, |_, _| tracing::info!("a prompt can be had")).await? {
