@@ -8,8 +8,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use dozlab_process::Workspace;
+
 use crate::initramfs::write_base;
 use crate::kernel::{Kernel, KernelError, file};
+
+/// How the folders begin in which kernels are put together.
+const WORK_PREFIX: &str = ".import-";
 
 /// The kernels under the user's data folder.
 #[derive(Clone, Debug)]
@@ -115,10 +120,18 @@ impl KernelStore {
         self.put_in_place(kernel)
     }
 
-    pub(crate) fn work_folder(&self) -> Result<tempfile::TempDir, KernelError> {
+    pub(crate) fn work_folder(&self) -> Result<Workspace, KernelError> {
         fs::create_dir_all(&self.folder).map_err(file("create", &self.folder))?;
-        let work = tempfile::Builder::new().prefix(".import-").tempdir_in(&self.folder);
+        let work = Workspace::create(&self.folder, WORK_PREFIX);
         work.map_err(file("create a folder in", &self.folder))
+    }
+
+    /// Removes what imports that were killed have left; returns it.
+    ///
+    /// # Errors
+    /// [`KernelError::File`].
+    pub fn sweep(&self) -> Result<Vec<PathBuf>, KernelError> {
+        Workspace::sweep(&self.folder, WORK_PREFIX).map_err(file("read", &self.folder))
     }
 
     /// Two imports of one release end with the same kernel: the later one gives way.

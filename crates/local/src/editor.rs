@@ -21,7 +21,8 @@ use crate::session_folder::SessionFolder;
 pub use install::install as install_editor;
 
 /// Which editor a session gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum EditorChoice {
     /// The one on the `PATH`, or the one that was installed; else it is installed while the session starts.
     #[default]

@@ -1,4 +1,4 @@
-//! How the session's secrets are kept: in files that their owner alone may read.
+//! How the session's secrets and its record are kept: in files that their owner alone may read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -13,8 +13,8 @@ pub enum KeyError {
     /// A key could not be made.
     #[error(transparent)]
     Generate(#[from] KeyPairError),
-    /// The file could not be written.
-    #[error("cannot write the secret {path}: {source}")]
+    /// A file of the session could not be written.
+    #[error("cannot write {path}: {source}{}", remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -23,12 +23,26 @@ pub enum KeyError {
     },
 }
 
-/// Writes a file that its owner alone may read. It appears whole or not at all.
+/// What to do about the system's refusal, where that is known; the end of an error's text.
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there (`dozlab image prune` does), or let DOZLAB_DATA_DIR name another place"
+        }
+        _ => "",
+    }
+}
+
+/// Writes a file that its owner alone may read. It appears whole or not at all, a sudden loss of power included.
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), KeyError> {
     let failed = |source| KeyError::Write { path: path.to_owned(), source };
     let partial = path.with_extension("partial");
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
-    opened.and_then(|mut file| file.write_all(content.as_bytes())).map_err(failed)?;
+    let written = opened.and_then(|mut file| {
+        file.write_all(content.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(failed)?;
     fs::rename(&partial, path).map_err(failed)
 }
 

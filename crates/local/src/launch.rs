@@ -4,11 +4,11 @@
 //! verdict about hypervisors. [`create()`] makes the session's own folder, with its secrets and its record, or takes up
 //! the one that a stopped session left.
 
+mod again;
 mod create;
 mod disk_choice;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,17 +20,20 @@ use dozlab_rootfs::disk::Strategy;
 use dozlab_rootfs::store::{ImageRecord, StoreError};
 use dozlab_rootfs::{Progress, Store};
 use dozlab_session::defaults;
+use dozlab_session::duration::TimeLimit;
 use dozlab_session::plan::{PlanError, PlanRequest};
 use dozlab_session::size::ByteSize;
-use dozlab_vm::probe::{Choice, HypervisorKind, ProbeError, Prober};
+use dozlab_vm::probe::{HypervisorKind, ProbeError, Prober};
 use serde::{Deserialize, Serialize};
 
-use crate::editor::{EditorChoice, EditorError, EditorFinding, EditorProgram};
+use crate::editor::{EditorError, EditorFinding, EditorProgram};
 use crate::folders::Folders;
 use crate::ports::PortError;
 use crate::record::{SessionRecord, Stage};
 use crate::session_folder::{SessionFolder, SessionFolderError};
 
+pub use again::Asked;
+use again::{earlier, has_disk, keep_disk, take_up};
 pub use create::create;
 pub(crate) use disk_choice::on_this_machine;
 
@@ -55,14 +58,10 @@ pub struct Options {
     pub request: PlanRequest,
     /// How the disk comes from the image; what suits this machine where there is none.
     pub disk: Option<Strategy>,
-    /// How the network is made.
-    pub network: Network,
-    /// Which kernel it boots: a release, or the newest of a kind; the store's own choice where there is none.
-    pub kernel: Option<String>,
-    /// Which hypervisor runs the machine.
-    pub hypervisor: Choice,
-    /// The editor.
-    pub editor: EditorChoice,
+    /// How the network is made; [`Network::User`] where nobody said.
+    pub network: Option<Network>,
+    /// Which kernel, which hypervisor, which editor.
+    pub asked: Asked,
     /// The terminal's port; any free one where there is none.
     pub terminal_port: Option<u16>,
     /// The editor's port.
@@ -175,7 +174,9 @@ pub struct Prepared {
     kernel: Kernel,
     image: Origin,
     disk: Strategy,
+    network: Network,
     hypervisor: HypervisorKind,
+    asked: Asked,
     /// `None` for a session without an editor.
     editor: Option<EditorFinding>,
     stages: BTreeMap<Stage, u64>,
@@ -220,26 +221,33 @@ pub async fn prepare(
     options: &Options,
     watcher: &dyn Watcher,
 ) -> Result<Prepared, LaunchError> {
-    if options.network == Network::Pod && !rustix::process::geteuid().is_root() {
-        return Err(LaunchError::NotRoot);
-    }
     let mut stages = BTreeMap::new();
-    let editor = options.editor.find(folders)?;
-    let mut request = options.request.clone();
+    let (mut request, mut asked, mut network) =
+        (options.request.clone(), options.asked.clone(), options.network);
     let earlier = earlier(folders, &request)?;
     if let Some(earlier) = &earlier {
         take_up(earlier, &mut request)?;
         keep_disk(folders, earlier, options.disk)?;
+        asked = asked.or(&earlier.asked);
+        network = network.or(Some(earlier.network));
     }
+    // A lab on somebody's own machine lasts for as long as they like.
+    request.timeout.get_or_insert(TimeLimit::None);
+    let network = network.unwrap_or_default();
+    if network == Network::Pod && !rustix::process::geteuid().is_root() {
+        return Err(LaunchError::NotRoot);
+    }
+    let editor = asked.editor.clone().unwrap_or_default().find(folders)?;
 
     let clock = Clock::start(Stage::Kernel, watcher);
     let kernels = KernelStore::new(folders.kernels());
-    let kernel = find_kernel(&kernels, options.kernel.as_deref(), &|step| watcher.step(step)).await?;
+    let kernel = find_kernel(&kernels, asked.kernel.as_deref(), &|step| watcher.step(step)).await?;
     clock.stop(&kernel.describe(), &mut stages, watcher);
 
     let clock = Clock::start(Stage::Hypervisor, watcher);
     let prober = Prober::new(&kernel, &folders.cache, false);
-    let hypervisor = prober.choose(options.hypervisor, options.network == Network::User).await?;
+    let wanted = asked.hypervisor.unwrap_or_default();
+    let hypervisor = prober.choose(wanted, network == Network::User).await?;
     clock.stop(&hypervisor.to_string(), &mut stages, watcher);
 
     let clock = Clock::start(Stage::Image, watcher);
@@ -261,7 +269,7 @@ pub async fn prepare(
         }
     };
     clock.stop(&detail, &mut stages, watcher);
-    Ok(Prepared { request, kernel, image, disk, hypervisor, editor, stages })
+    Ok(Prepared { request, kernel, image, disk, network, hypervisor, asked, editor, stages })
 }
 
 /// The kernel that was asked for, else the store's choice; where there is none at all, Debian's is imported.
@@ -280,60 +288,6 @@ pub(crate) async fn find_kernel(
     match found {
         Err(KernelError::None { .. }) if wanted.is_none() => kernels.import_debian(progress).await,
         found => found,
-    }
-}
-
-/// The record of a session of the wanted name, where there was one.
-fn earlier(folders: &Folders, request: &PlanRequest) -> Result<Option<SessionRecord>, LaunchError> {
-    let Some(id) = &request.session_id else { return Ok(None) };
-    Ok(SessionFolder::new(folders.sessions().join(id.as_str())).record()?)
-}
-
-fn has_disk(folders: &Folders) -> impl Fn(&SessionRecord) -> bool + '_ {
-    |record| SessionFolder::new(folders.sessions().join(record.name())).has_disk()
-}
-
-/// Starts a stopped session as it was: what is not asked for now is as it was then, and what its disk decides cannot be
-/// asked for anew.
-fn take_up(earlier: &SessionRecord, request: &mut PlanRequest) -> Result<(), LaunchError> {
-    let plan = &earlier.plan;
-    let different = |what, has: &dyn Display, asked: &dyn Display| LaunchError::Different {
-        name: earlier.name().to_owned(),
-        what,
-        has: has.to_string(),
-        asked: asked.to_string(),
-    };
-    if let Some(asked) = request.image.as_ref().filter(|asked| **asked != plan.image) {
-        return Err(different("the image", &plan.image, asked));
-    }
-    if let Some(asked) = request.disk.filter(|asked| *asked != plan.disk) {
-        return Err(different("a disk of", &plan.disk, &asked));
-    }
-    request.image = Some(plan.image.clone());
-    request.disk = Some(plan.disk);
-    request.vcpus.get_or_insert(plan.vcpus);
-    request.memory.get_or_insert(plan.memory);
-    request.hostname.get_or_insert_with(|| plan.hostname.clone());
-    request.egress.get_or_insert(plan.network.egress);
-    if request.login_user.is_none() {
-        request.login_user.clone_from(&plan.login_user);
-    }
-    Ok(())
-}
-
-/// A disk that is there is what it is.
-fn keep_disk(folders: &Folders, earlier: &SessionRecord, asked: Option<Strategy>) -> Result<(), LaunchError> {
-    let is_overlay = |strategy| strategy == Strategy::Overlay;
-    match asked {
-        Some(asked) if is_overlay(asked) != is_overlay(earlier.disk) && has_disk(folders)(earlier) => {
-            Err(LaunchError::Different {
-                name: earlier.name().to_owned(),
-                what: "a disk made by",
-                has: earlier.disk.to_string(),
-                asked: asked.to_string(),
-            })
-        }
-        _ => Ok(()),
     }
 }
 

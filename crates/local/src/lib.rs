@@ -24,13 +24,14 @@ mod record;
 mod session_folder;
 mod sessions;
 mod supervisor;
+mod usage;
 
 pub use component::{COMPONENTS, Component};
 pub use dozlab_rootfs::disk::Strategy as DiskStrategy;
 pub use editor::{EditorChoice, EditorError, EditorProgram, find_editor, install_editor};
 pub use folders::{Folders, FoldersError};
 pub use keys::KeyError;
-pub use launch::{LaunchError, Launched, Means, Network, Options, Prepared, Watcher, create, prepare};
+pub use launch::{Asked, LaunchError, Launched, Means, Network, Options, Prepared, Watcher, create, prepare};
 pub use record::{SessionRecord, SessionState, Stage};
 pub use session_folder::{SessionFolder, SessionFolderError, SshAccess};
 pub use sessions::{GarbageReport, Sessions, SessionsError, StopKind};

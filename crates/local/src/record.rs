@@ -11,7 +11,7 @@ use dozlab_session::plan::Plan;
 use serde::{Deserialize, Serialize};
 
 use crate::component::Component;
-use crate::launch::{Means, Network};
+use crate::launch::{Asked, Means, Network};
 
 /// Where a session is in its life on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +120,9 @@ pub struct SessionRecord {
     /// Why, where there is something to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether there ever was a prompt. A session that never had one holds nothing of a learner's.
+    #[serde(default = "yes")]
+    pub had_prompt: bool,
     /// When it was made, in milliseconds since the epoch.
     pub created_ms: u64,
     /// When it was last started, in milliseconds since the epoch.
@@ -140,6 +143,13 @@ pub struct SessionRecord {
     pub hypervisor: String,
     /// What it runs with.
     pub means: Means,
+    /// What was asked for and is asked for again at the next start.
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What earlier versions made.

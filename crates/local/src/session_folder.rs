@@ -16,14 +16,14 @@ use dozlab_session::vm_status::VmStatus;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::component::Component;
-use crate::keys::{KeyError, write_private};
+use crate::keys::{KeyError, remedy, write_private};
 use crate::record::SessionRecord;
 
 /// The folder could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionFolderError {
     /// A file in it could not be used.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", remedy(source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -35,6 +35,16 @@ pub enum SessionFolderError {
     /// A secret could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Its record cannot be understood.
+    #[error("the record {path} is damaged: {reason}; `dozlab rm {name}` removes the session")]
+    Damaged {
+        /// The session's name.
+        name: String,
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
     /// Another process looks after the session.
     #[error("session `{name}` is running already: `dozlab ls` shows it, `dozlab stop {name}` ends it")]
     Locked {
@@ -69,10 +79,10 @@ pub struct SessionFolder {
     path: PathBuf,
 }
 
-/// A lock on a session's folder, held until it is dropped. It is let go of by name: the open file may be shared for a
+/// A lock on a session's folder, or on all of them, held until it is dropped. It is let go of by name: the open file may be shared for a
 /// moment by a program that another thread is just starting.
 #[derive(Debug)]
-pub(crate) struct SessionLock(File);
+pub(crate) struct SessionLock(pub(crate) File);
 
 impl Drop for SessionLock {
     fn drop(&mut self) {
@@ -255,14 +265,16 @@ impl SessionFolder {
     /// The session's record; `None` where the folder has none.
     ///
     /// # Errors
-    /// [`SessionFolderError::File`] when it is there but cannot be read.
+    /// [`SessionFolderError::File`] when it is there but cannot be read, [`SessionFolderError::Damaged`] when it cannot
+    /// be understood.
     pub fn record(&self) -> Result<Option<SessionRecord>, SessionFolderError> {
         let path = self.record_file();
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(file_error("read", &path))?,
         };
-        serde_json::from_slice(&text).map(Some).map_err(|error| file_error("read", &path)(error.into()))
+        let damaged = |reason| SessionFolderError::Damaged { name: self.name(), path: path.clone(), reason };
+        serde_json::from_slice(&text).map(Some).map_err(damaged)
     }
 
     fn record_file(&self) -> PathBuf {

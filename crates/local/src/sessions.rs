@@ -1,20 +1,22 @@
 //! All sessions of this user: listed, found, stopped, removed, and cleaned up after a crash.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use dozlab_boot::{KernelError, KernelStore};
 use dozlab_network::namespace::{Namespace, NamespaceError};
 use dozlab_process::{Identity, Signal};
 use serde::Serialize;
 
 use crate::component::Component;
 use crate::folders::Folders;
-use crate::launch::Network;
+use crate::launch::{Network, now_ms};
 use crate::record::{SessionRecord, SessionState};
-use crate::session_folder::{SessionFolder, SessionFolderError, file_error};
+use crate::session_folder::{SessionFolder, SessionFolderError, SessionLock, file_error};
 
 /// How long a supervisor may take to end its session in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +72,9 @@ pub enum SessionsError {
         /// How long was waited.
         seconds: u64,
     },
+    /// What a kernel's import left could not be removed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// Its network could not be removed.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -89,7 +94,7 @@ pub struct GarbageReport {
     pub processes: Vec<u32>,
     /// Network namespaces that were removed.
     pub namespaces: Vec<String>,
-    /// Folders without a session that were removed.
+    /// Folders that were removed: of sessions that were never made, of kernels whose import was killed.
     pub folders: Vec<PathBuf>,
 }
 
@@ -105,13 +110,29 @@ impl GarbageReport {
 #[derive(Clone, Debug)]
 pub struct Sessions {
     folder: PathBuf,
+    kernels: PathBuf,
 }
 
 impl Sessions {
     /// The sessions of these folders.
     #[must_use]
     pub fn new(folders: &Folders) -> Self {
-        Self { folder: folders.sessions() }
+        Self { folder: folders.sessions(), kernels: folders.kernels() }
+    }
+
+    /// Keeps others from making a session, or from clearing away half-made ones, until it is dropped.
+    ///
+    /// # Errors
+    /// [`SessionFolderError::File`].
+    pub(crate) fn lock_creation(&self) -> Result<SessionLock, SessionFolderError> {
+        let path = self.folder.with_extension("lock");
+        if let Some(data) = path.parent() {
+            fs::create_dir_all(data).map_err(file_error("create", data))?;
+        }
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(file_error("open", &path))?;
+        file.lock().map_err(file_error("lock", &path))?;
+        Ok(SessionLock(file))
     }
 
     fn folders(&self) -> Result<Vec<SessionFolder>, SessionFolderError> {
@@ -119,8 +140,9 @@ impl Sessions {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(file_error("read", &self.folder))?,
         };
-        let mut folders: Vec<_> =
-            entries.filter_map(Result::ok).map(|entry| SessionFolder::new(entry.path())).collect();
+        // Somebody may have put a file of their own there.
+        let folders = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
+        let mut folders: Vec<_> = folders.map(SessionFolder::new).collect();
         folders.sort_by_key(SessionFolder::name);
         Ok(folders)
     }
@@ -129,24 +151,36 @@ impl Sessions {
     pub(crate) fn addresses(&self) -> Result<Vec<Ipv4Addr>, SessionFolderError> {
         let mut addresses = Vec::new();
         for folder in self.folders()? {
-            addresses.extend(folder.record()?.map(|record| *record.terminal.ip()));
+            addresses.extend(understood(folder.record())?.map(|record| *record.terminal.ip()));
         }
         Ok(addresses)
     }
 
-    /// All sessions by name. A session whose supervisor has died is shown as failed.
+    /// All sessions by name, but for the [`Self::damaged`] ones. A session whose supervisor has died is shown as failed.
     ///
     /// # Errors
     /// [`SessionsError::Folder`].
     pub fn list(&self) -> Result<Vec<(SessionFolder, SessionRecord)>, SessionsError> {
         let mut sessions = Vec::new();
         for folder in self.folders()? {
-            if let Some(record) = folder.record()? {
+            if let Some(record) = understood(folder.record())? {
                 let record = as_it_is(&folder, record);
                 sessions.push((folder, record));
             }
         }
         Ok(sessions)
+    }
+
+    /// The sessions whose records cannot be understood, and why.
+    ///
+    /// # Errors
+    /// [`SessionsError::Folder`].
+    pub fn damaged(&self) -> Result<Vec<(SessionFolder, SessionFolderError)>, SessionsError> {
+        let damaged = self.folders()?.into_iter().filter_map(|folder| match folder.record() {
+            Err(error @ SessionFolderError::Damaged { .. }) => Some((folder, error)),
+            _ => None,
+        });
+        Ok(damaged.collect())
     }
 
     /// The session of this name; without a name the only one there is.
@@ -155,6 +189,11 @@ impl Sessions {
     /// [`SessionsError::NotFound`], [`SessionsError::Ambiguous`], [`SessionsError::Folder`].
     pub fn find(&self, name: Option<&str>) -> Result<(SessionFolder, SessionRecord), SessionsError> {
         let mut sessions = self.list()?;
+        if let Some(name) = name
+            && let Some((_, error)) = self.damaged()?.into_iter().find(|(folder, _)| folder.name() == name)
+        {
+            return Err(error.into());
+        }
         let names = || sessions.iter().map(|(folder, _)| folder.name()).collect::<Vec<_>>();
         let index = match name {
             Some(name) => sessions.iter().position(|(folder, _)| folder.name() == name),
@@ -167,6 +206,19 @@ impl Sessions {
         Ok(sessions.swap_remove(index))
     }
 
+    /// The folder of the session of this name, a damaged one's too.
+    ///
+    /// # Errors
+    /// [`SessionsError::NotFound`], [`SessionsError::Folder`].
+    pub fn find_folder(&self, name: &str) -> Result<SessionFolder, SessionsError> {
+        match self.find(Some(name)) {
+            Err(SessionsError::Folder(SessionFolderError::Damaged { .. })) => {
+                Ok(SessionFolder::new(self.folder.join(name)))
+            }
+            found => found.map(|(folder, _)| folder),
+        }
+    }
+
     /// Ends a session, whether it has a supervisor or not, and returns when it has ended.
     ///
     /// # Errors
@@ -175,11 +227,28 @@ impl Sessions {
         if let Some(supervisor) = supervisor_of(folder)? {
             end_supervisor(folder, supervisor, kind).await?;
         }
-        self.clean(folder, &mut GarbageReport::default()).await?;
-        if kind == StopKind::Remove {
-            folder.remove()?;
+        let mut report = GarbageReport::default();
+        self.clean(folder, &mut report).await?;
+        match kind {
+            StopKind::Keep => mark_dead(folder, &mut report)?,
+            StopKind::Remove => folder.remove()?,
         }
         Ok(())
+    }
+
+    /// Removes a session whose start has failed before it ever had a prompt: nobody has worked in it, and what it failed
+    /// of has been said. Any other session is left alone. Where the disk is full, the record could not say that it failed.
+    ///
+    /// # Errors
+    /// [`SessionsError`].
+    pub async fn remove_failed_start(&self, folder: &SessionFolder) -> Result<bool, SessionsError> {
+        let failed = !folder.is_supervised()
+            && understood(folder.record())?
+                .is_some_and(|record| record.state != SessionState::Stopped && !record.had_prompt);
+        if failed {
+            self.end(folder, StopKind::Remove).await?;
+        }
+        Ok(failed)
     }
 
     /// Cleans up what supervisors that were killed have left: processes, namespaces, records that say a session runs,
@@ -189,25 +258,38 @@ impl Sessions {
     /// [`SessionsError`] at the first thing that cannot be cleaned.
     pub async fn collect_garbage(&self) -> Result<GarbageReport, SessionsError> {
         let mut report = GarbageReport::default();
+        // A session that is just being made has no record yet.
+        let _nobody_creates = self.lock_creation()?;
         for folder in self.folders()? {
-            if folder.record()?.is_none() && !folder.is_supervised() {
+            if matches!(folder.record(), Ok(None)) && !folder.is_supervised() {
                 folder.remove()?;
                 report.folders.push(folder.path().to_owned());
             } else {
                 self.clean(&folder, &mut report).await?;
+                mark_dead(&folder, &mut report)?;
             }
         }
+        report.folders.extend(KernelStore::new(self.kernels.clone()).sweep()?);
         Ok(report)
     }
 
-    /// Cleans up after a session without a supervisor.
+    /// Ends the processes of a session without a supervisor, and removes its network.
     async fn clean(&self, folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), SessionsError> {
         if !folder.path().exists() || folder.is_supervised() {
             return Ok(());
         }
-        let Some(mut record) = folder.record()? else { return Ok(()) };
         let name = folder.name();
-        for (component, process) in std::mem::take(&mut record.processes) {
+        let Some(record) = understood(folder.record())? else {
+            // Whether a damaged one had a network is not known any more.
+            if rustix::process::geteuid().is_root() {
+                report.namespaces.extend(Namespace::remove_left(&name).await?);
+            }
+            return Ok(());
+        };
+        if is_taken_up(&record) {
+            return Ok(());
+        }
+        for (component, process) in record.processes {
             if component == Component::Supervisor || !process.is_running() {
                 continue;
             }
@@ -218,20 +300,43 @@ impl Sessions {
             })?;
             report.processes.push(process.pid);
         }
-        if record.network == Network::Pod
-            && let Some(namespace) = Namespace::find(&name).await?
-        {
-            namespace.remove().await?;
-            report.namespaces.push(namespace.name().to_owned());
-        }
-        if matches!(record.state, SessionState::Starting | SessionState::Running) {
-            record.state = SessionState::Failed;
-            record.reason = Some(KILLED.into());
-            folder.write_record(&record)?;
-            report.sessions.push(name);
+        if record.network == Network::Pod {
+            report.namespaces.extend(Namespace::remove_left(&name).await?);
         }
         Ok(())
     }
+}
+
+/// Writes into the record of a session without a supervisor that it does not run any more.
+fn mark_dead(folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), SessionsError> {
+    let Some(record) = understood(folder.record())? else { return Ok(()) };
+    let seen = as_it_is(folder, record.clone());
+    if seen != record {
+        folder.write_record(&SessionRecord { processes: BTreeMap::new(), ..seen })?;
+        report.sessions.push(folder.name());
+    }
+    Ok(())
+}
+
+/// The record of a session that can be understood.
+fn understood(
+    record: Result<Option<SessionRecord>, SessionFolderError>,
+) -> Result<Option<SessionRecord>, SessionFolderError> {
+    match record {
+        Err(SessionFolderError::Damaged { .. }) => Ok(None),
+        record => record,
+    }
+}
+
+/// How long a supervisor may take to take charge of a session that was made for it.
+const TAKE_CHARGE: Duration = Duration::from_secs(60);
+
+/// Whether the session was made a moment ago, and its supervisor is just being started.
+pub(crate) fn is_taken_up(record: &SessionRecord) -> bool {
+    let age = now_ms().saturating_sub(record.started_ms);
+    record.state == SessionState::Starting
+        && !record.processes.contains_key(&Component::Supervisor)
+        && u128::from(age) < TAKE_CHARGE.as_millis()
 }
 
 const KILLED: &str = "its supervisor was killed; `dozlab up --name NAME` starts it again on its own disk";
@@ -239,7 +344,7 @@ const KILLED: &str = "its supervisor was killed; `dozlab up --name NAME` starts 
 /// The record with what it cannot know itself: that its supervisor has died.
 fn as_it_is(folder: &SessionFolder, mut record: SessionRecord) -> SessionRecord {
     let claims_to_run = matches!(record.state, SessionState::Starting | SessionState::Running);
-    if claims_to_run && !folder.is_supervised() {
+    if claims_to_run && !folder.is_supervised() && !is_taken_up(&record) {
         record.state = SessionState::Failed;
         record.reason = Some(KILLED.into());
     }
@@ -250,6 +355,7 @@ fn supervisor_of(folder: &SessionFolder) -> Result<Option<Identity>, SessionsErr
     if !folder.is_supervised() {
         return Ok(None);
     }
+    // One that runs with a damaged record cannot be found: the error says so.
     let record = folder.record()?;
     Ok(record.and_then(|record| record.processes.get(&Component::Supervisor).copied()))
 }

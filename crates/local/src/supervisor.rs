@@ -179,8 +179,10 @@ impl<'a> Supervisor<'a> {
         self.record.state = state;
         self.record.reason = Some(reason.clone());
         self.record.processes.clear();
-        self.write_record()?;
+        let written = self.write_record();
+        // What the session failed of comes first: that it cannot be written down may follow from it.
         over?;
+        written?;
         Ok(match state {
             SessionState::Failed => SessionEnd::Failed(reason),
             _ => SessionEnd::Stopped(reason),
@@ -204,6 +206,7 @@ impl<'a> Supervisor<'a> {
         self.reach_prompt(launched).await?;
         self.record.state = SessionState::Running;
         self.record.reason = None;
+        self.record.had_prompt = true;
         self.write_record()?;
         ready(&self.folder, &self.record);
         self.look_after().await
@@ -296,9 +299,7 @@ impl<'a> Supervisor<'a> {
     async fn prepare_network(&mut self) -> Result<(), SuperviseError> {
         let clock = Clock::start(Stage::Network, self.watcher);
         if self.record.network == Network::Pod {
-            if let Some(left) = Namespace::find(self.record.name()).await? {
-                left.remove().await?;
-            }
+            Namespace::remove_left(self.record.name()).await?;
             // Kept before it is made, so that an end in the middle of that removes it.
             let namespace = self.namespace.insert(Namespace::choose(self.record.name())?).clone();
             namespace.create().await?;

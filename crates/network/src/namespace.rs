@@ -258,27 +258,24 @@ table ip dozlab_{index} {{
         Ok(())
     }
 
-    /// Finds the namespace that a session left behind.
+    /// Removes the namespace that a session left behind, however much of it was made; returns its name.
     ///
     /// # Errors
-    /// [`NamespaceError::Tool`] when it cannot be looked into.
-    pub async fn find(session: &str) -> Result<Option<Self>, NamespaceError> {
+    /// [`NamespaceError::Tool`] when something that is there cannot be removed.
+    pub async fn remove_left(session: &str) -> Result<Option<String>, NamespaceError> {
         let name = Self::name_for(session);
         if !netns_path(&name).exists() {
             return Ok(None);
         }
-        let action = "look into the network namespace";
-        let listed = IP
-            .run(["-n", &name, "-4", "-o", "address", "show", "dev", "eth0"])
-            .await
-            .map_err(tool(action))?;
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let address = listed
-            .split_ascii_whitespace()
-            .find_map(|word| word.strip_suffix("/30")?.parse::<Ipv4Addr>().ok());
-        let index = address.map(|address| (u32::from(address).wrapping_sub(LINKS)) / 4);
-        let index = index.and_then(|index| u16::try_from(index).ok());
-        Ok(index.map(|index| Self { name, index }))
+        match index_of(&name).await {
+            Some(index) => Self { name: name.clone(), index }.remove().await?,
+            // It never had an uplink's address, so there are no rules either; a link goes with its namespace.
+            None => {
+                let deleted = IP.run(["netns", "delete", &name]).await;
+                deleted.map_err(tool("remove the half-made network namespace"))?;
+            }
+        }
+        Ok(Some(name))
     }
 
     /// The words to put before a command so that it runs inside the namespace. The program replaces `ip`, so the
@@ -287,6 +284,15 @@ table ip dozlab_{index} {{
     pub fn enter(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.name]
     }
+}
+
+/// The number of a namespace's link network, from the address of its uplink.
+async fn index_of(name: &str) -> Option<u16> {
+    let listed = IP.run(["-n", name, "-4", "-o", "address", "show", "dev", "eth0"]).await.ok()?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let mut words = listed.split_ascii_whitespace();
+    let address = words.find_map(|word| word.strip_suffix("/30")?.parse::<Ipv4Addr>().ok())?;
+    u16::try_from(u32::from(address).wrapping_sub(LINKS) / 4).ok()
 }
 
 /// Where iproute2 keeps its named namespaces.

@@ -23,12 +23,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dozlab_oci::ImageReference;
 use dozlab_oci::credentials::CredentialFiles;
 use dozlab_oci::registry::PullOptions;
+use dozlab_process::Workspace;
 use sha2::{Digest as _, Sha256};
 
 use crate::cancel::{CancelFlag, run_blocking};
 use crate::inspect::{Contents, LoginUser, inspect};
 use crate::progress::{Progress, Stage, Unit, Update, begin, finish};
-use crate::store::{Digest, ImageName, ImageRecord, Store, StoreError, Workspace};
+use crate::store::{Digest, ImageName, ImageRecord, Store, StoreError};
 
 mod entry_path;
 mod error;

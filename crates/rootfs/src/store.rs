@@ -7,7 +7,7 @@
 //!   grown/DIGEST-SIZE.ext4      images grown to what sessions ask for, made again at any time
 //!   leases/DIGEST/              who lies over an image from another file system, see `attach`
 //!   sources/                    where images were fetched from, see `sources`
-//!   tmp/                        a locked folder for each import under way, see `workspace`
+//!   tmp/                        a locked folder for each import under way, see [`Workspace`]
 //! ```
 //!
 //! An image is made in `tmp/`, synced, and renamed into place under the lock, the blob before the record: at
@@ -20,6 +20,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use dozlab_process::Workspace;
 use rustix::fs::{Access, FlockOperation, flock};
 
 use crate::disk::folder_of;
@@ -32,7 +33,6 @@ mod name;
 mod prune;
 mod record;
 pub(crate) mod sources;
-mod workspace;
 
 pub(crate) use grown::protect;
 pub use hold::HeldImage;
@@ -41,7 +41,6 @@ pub use inspect::{Inspection, Verified, VerifyError};
 pub use name::{BadName, ImageName};
 pub use prune::Pruned;
 pub use record::{Digest, ImageRecord};
-pub(crate) use workspace::Workspace;
 
 /// The fewest digits of a digest by which an image can be named.
 const SHORTEST_DIGEST: usize = 4;
@@ -144,7 +143,7 @@ impl Store {
         }
         fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("protect", folder))?;
         let _lock = store.lock()?;
-        workspace::sweep(&store.temporary()).map_err(io_error("sweep", &store.temporary()))?;
+        Workspace::sweep(&store.temporary(), "").map_err(io_error("sweep", &store.temporary()))?;
         store.sweep_nameless_blobs()?;
         store.sweep_grown()?;
         Ok(store)
@@ -222,7 +221,8 @@ impl Store {
     /// A temporary folder of this store, for one import.
     pub(crate) fn workspace(&self) -> Result<Workspace, StoreError> {
         let _lock = self.lock()?;
-        Workspace::create(&self.temporary()).map_err(io_error("make a folder in", &self.temporary()))
+        let folder = self.temporary();
+        Workspace::create(&folder, "import-").map_err(io_error("make a folder in", &folder))
     }
 
     /// Moves a finished, synced image into the store under the record's name, which it takes from the image

@@ -39,21 +39,21 @@ pub(crate) struct Up {
     /// How the disk comes from the image: auto, reflink, overlay, copy; auto is the first that this machine can do
     #[arg(long, value_name = "MODE", env = "DOZLAB_DISK_MODE", default_value = "auto")]
     pub(crate) disk_mode: DiskMode,
-    /// How the network is made
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) network: NetworkKind,
+    /// How the network is made [default: user]
+    #[arg(long, value_enum)]
+    pub(crate) network: Option<NetworkKind>,
     /// Which kernel: slim, debian, or a release from `dozlab kernel ls` [default: as `dozlab kernel use` said]
     #[arg(long, env = "DOZLAB_KERNEL", value_name = "WHICH")]
     pub(crate) kernel: Option<String>,
-    /// Which hypervisor: auto, firecracker, qemu, qemu-kvm, qemu-tcg
-    #[arg(long, default_value_t, value_name = "WHICH")]
-    pub(crate) hypervisor: Choice,
+    /// Which hypervisor: auto, firecracker, qemu, qemu-kvm, qemu-tcg [default: auto]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) hypervisor: Option<Choice>,
     /// The editor's program [default: code-server on the PATH, or installed on demand]
     #[arg(long, value_name = "PATH", conflicts_with = "no_editor")]
     pub(crate) code_server: Option<PathBuf>,
-    /// No editor
-    #[arg(long)]
-    pub(crate) no_editor: bool,
+    /// No editor; `--no-editor=false` gives one to a stopped lab that had none
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_editor: Option<bool>,
     /// The terminal's port [default: any free one]
     #[arg(long, value_name = "PORT")]
     pub(crate) terminal_port: Option<u16>,
@@ -93,10 +93,9 @@ pub(crate) enum DiskMode {
 }
 
 /// How the lab's network is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkKind {
     /// A user-mode network stack inside the hypervisor; needs no privilege
-    #[default]
     User,
     /// A network namespace with tap, NAT and firewall, as in the lab pod; needs root
     Pod,

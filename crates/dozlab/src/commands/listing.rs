@@ -1,6 +1,8 @@
 //! Labs as `ls` and `get` show them, wherever they run.
 
-use dozlab_local::{SessionFolder, SessionRecord};
+use std::time::UNIX_EPOCH;
+
+use dozlab_local::{SessionFolder, SessionFolderError, SessionRecord};
 use serde_json::{Value, json};
 
 use crate::cli::Format;
@@ -45,6 +47,24 @@ impl Listed {
                 "folder": folder.path(),
             }),
             terminal,
+        }
+    }
+
+    /// A lab on this machine of which nothing is known but its folder.
+    pub(super) fn damaged(folder: &SessionFolder, error: &SessionFolderError) -> Self {
+        let (name, reason) = (folder.name(), error.to_string());
+        let object = json!({ "name": name, "state": "damaged", "reason": reason, "folder": folder.path() });
+        let made = std::fs::metadata(folder.path()).and_then(|metadata| metadata.modified());
+        let since = made.ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Self {
+            name,
+            state: "damaged".to_owned(),
+            reason,
+            image: String::new(),
+            created_ms: u64::try_from(since.as_millis()).unwrap_or_default(),
+            ends_ms: None,
+            terminal: String::new(),
+            object,
         }
     }
 

@@ -10,8 +10,10 @@ use super::{Outcome, folders};
 use crate::cli::{Format, One};
 
 pub(super) fn run(format: Format) -> Outcome {
-    let sessions = Sessions::new(&folders()?).list()?;
-    let labs: Vec<_> = sessions.iter().map(|(folder, record)| Listed::of(folder, record)).collect();
+    let sessions = Sessions::new(&folders()?);
+    let mut labs: Vec<_> =
+        sessions.list()?.iter().map(|(folder, record)| Listed::of(folder, record)).collect();
+    labs.extend(sessions.damaged()?.iter().map(|(folder, error)| Listed::damaged(folder, error)));
     listing::print(format, &labs, "dozlab");
     Ok(ExitCode::SUCCESS)
 }

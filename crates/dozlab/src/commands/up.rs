@@ -5,11 +5,11 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use dozlab_local::{
-    DiskStrategy, EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd, SessionFolder,
-    SessionRecord, SessionState, Stage, Supervisor, Watcher, create, prepare,
+    Asked, DiskStrategy, EditorChoice, EndRequest, Folders, Launched, Network, Options, SessionEnd,
+    SessionFolder, SessionRecord, SessionState, Sessions, Stage, StopKind, Supervisor, Watcher, create,
+    prepare,
 };
 use dozlab_process::Identity;
-use dozlab_session::duration::TimeLimit;
 use dozlab_session::plan::PlanRequest;
 
 use super::access::Access;
@@ -42,8 +42,8 @@ pub(super) async fn run(flags: Up) -> Outcome {
         return in_background(&folders, launched, &screen, format, requests).await;
     }
     let mut reached_prompt = false;
-    let supervisor = Supervisor::new(launched.folder, launched.record, folders, &screen)?;
-    let ended = supervisor.run(requests, |folder, record| {
+    let (sessions, folder) = (Sessions::new(&folders), launched.folder.clone());
+    let ready = |folder: &SessionFolder, record: &SessionRecord| {
         reached_prompt = true;
         match Access::of(folder, record) {
             Ok(access) => access.print(format),
@@ -55,9 +55,15 @@ pub(super) async fn run(flags: Up) -> Outcome {
             "Ctrl-C ends the lab and removes it"
         };
         screen.line(end);
-    });
-    let ended = ended.await;
+    };
+    let ended = match Supervisor::new(launched.folder, launched.record, folders, &screen) {
+        Ok(supervisor) => supervisor.run(requests, ready).await,
+        Err(error) => Err(error),
+    };
     screen.clear();
+    if !keep {
+        sessions.remove_failed_start(&folder).await?;
+    }
     match ended? {
         SessionEnd::Discarded if reached_prompt => Ok(ExitCode::SUCCESS),
         SessionEnd::Discarded => Ok(ExitCode::from(INTERRUPTED)),
@@ -71,17 +77,12 @@ pub(super) async fn run(flags: Up) -> Outcome {
 
 fn options(flags: Up) -> Options {
     let editor = match (flags.no_editor, flags.code_server) {
-        (true, _) => EditorChoice::None,
-        (false, Some(path)) => EditorChoice::At(path),
-        (false, None) => EditorChoice::Found,
+        (Some(true), _) => Some(EditorChoice::None),
+        (_, Some(path)) => Some(EditorChoice::At(path)),
+        (Some(false), None) => Some(EditorChoice::Found),
+        (None, None) => None,
     };
-    let mut request = PlanRequest {
-        session_id: flags.name,
-        image: flags.image,
-        // A lab on somebody's own machine lasts for as long as they like.
-        timeout: Some(TimeLimit::None),
-        ..PlanRequest::default()
-    };
+    let mut request = PlanRequest { session_id: flags.name, image: flags.image, ..PlanRequest::default() };
     flags.machine.amend(&mut request);
     Options {
         request,
@@ -91,13 +92,11 @@ fn options(flags: Up) -> Options {
             DiskMode::Overlay => Some(DiskStrategy::Overlay),
             DiskMode::Copy => Some(DiskStrategy::Copy),
         },
-        network: match flags.network {
+        network: flags.network.map(|kind| match kind {
             NetworkKind::User => Network::User,
             NetworkKind::Pod => Network::Pod,
-        },
-        kernel: flags.kernel,
-        hypervisor: flags.hypervisor,
-        editor,
+        }),
+        asked: Asked { kernel: flags.kernel, hypervisor: flags.hypervisor, editor },
         terminal_port: flags.terminal_port,
         editor_port: flags.editor_port,
         ssh_port: flags.ssh_port,
@@ -113,6 +112,7 @@ async fn in_background(
     mut requests: tokio::sync::watch::Receiver<EndRequest>,
 ) -> Outcome {
     let Launched { folder, .. } = launched;
+    let sessions = Sessions::new(folders);
     let supervisor = start_supervisor(folders, &folder)?;
     let mut shown = BTreeMap::new();
     loop {
@@ -126,8 +126,13 @@ async fn in_background(
                 }
                 SessionState::Starting => {}
                 SessionState::Stopped | SessionState::Failed => {
-                    let reason = record.reason.clone().unwrap_or_default();
-                    return Err(format!("{reason}\n`dozlab logs {}` says more", folder.name()).into());
+                    let mut reason = record.reason.clone().unwrap_or_default();
+                    // Its supervisor may still be on its way out.
+                    wait_for_end(supervisor).await;
+                    if !sessions.remove_failed_start(&folder).await? {
+                        reason += &format!("\n`dozlab logs {}` says more", folder.name());
+                    }
+                    return Err(reason.into());
                 }
             }
         }
@@ -142,10 +147,16 @@ async fn in_background(
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             _ = requests.wait_for(|request| *request != EndRequest::Run) => {
-                dozlab_local::Sessions::new(folders).end(&folder, dozlab_local::StopKind::Remove).await?;
+                sessions.end(&folder, StopKind::Remove).await?;
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }
+    }
+}
+
+async fn wait_for_end(process: Identity) {
+    while process.is_running() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

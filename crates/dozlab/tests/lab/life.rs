@@ -173,15 +173,35 @@ fn logs_and_listings_are_for_programs_too() {
 #[test]
 fn a_stopped_lab_starts_as_it_was_and_becomes_nothing_else() {
     let place = Place::new();
-    place.up("one", &["--hostname", "desk", "--egress", "none"]);
+    let asked = ["--timeout", "2h", "--idle-stop", "30m", "--kernel", "debian", "--hypervisor", "qemu"];
+    place.up("one", &["--hostname", "desk", "--egress", "none"].into_iter().chain(asked).collect::<Vec<_>>());
+    let before = place.record("one");
     place.ok(&["stop", "one"]);
     let error = place.fails(&["up", "vm", "--name", "one", "--no-editor"]);
     assert!(error.contains("`one` has the image tiny, not vm"), "{error}");
     let error = place.fails(&["up", "--name", "one", "--disk", "256M", "--no-editor"]);
     assert!(error.contains("a disk of 192Mi, not 256Mi"), "{error}");
 
-    place.ok(&["up", "--name", "one", "--no-editor", "--detach"]);
+    place.ok(&["up", "--name", "one", "--detach"]);
     assert_eq!(place.exec("one", "uname -n"), "desk");
-    let plan = &place.record("one")["plan"];
-    assert_eq!((&plan["memory"], &plan["network"]["egress"]), (&"256Mi".into(), &"none".into()));
+    let record = place.record("one");
+    assert_eq!(record["plan"], before["plan"]);
+    let asked = serde_json::json!({ "kernel": "debian", "hypervisor": "qemu", "editor": "none" });
+    assert_eq!(record["asked"], asked);
+    assert_eq!(record.get("editor"), None);
+    place.ok(&["stop", "one"]);
+
+    place.ok(&["up", "--name", "one", "--detach", "--timeout", "none", "--idle-stop", "1h"]);
+    let deadlines = &place.record("one")["plan"]["deadlines"];
+    assert_eq!((deadlines.get("timeout"), &deadlines["idleStop"]), (None, &"1h".into()));
+}
+
+#[test]
+fn a_lab_is_idle_only_when_nobody_uses_it() {
+    let place = Place::new();
+    place.up("one", &["--idle-stop", "10s"]);
+    // A command that says nothing for longer than that is use all the same.
+    assert_eq!(place.exec("one", "sleep 14; echo awake"), "awake");
+    wait_for("the lab to stop", || (place.state("one") == "stopped").then_some(()));
+    assert!(place.ok(&["ls"]).contains("nobody used it"));
 }

@@ -11,6 +11,7 @@ mod errors;
 mod images;
 mod interrupts;
 mod life;
+mod mishaps;
 mod network;
 mod oci;
 #[path = "../program/program.rs"]

@@ -171,7 +171,7 @@ impl Place {
             let left = entries(&self.path().join(part));
             assert!(left.is_empty(), "left in {part}: {left:?}");
         }
-        let known = ["cache", "images", "kernels", "sessions", "tmp"];
+        let known = ["cache", "images", "kernels", "sessions", "sessions.lock", "tmp"];
         let left = entries(self.path());
         assert!(left.iter().all(|part| known.contains(&part.as_str())), "{left:?}");
     }

@@ -18,7 +18,7 @@ use crate::keys::write_private;
 use crate::ports::{bindable, free_address};
 use crate::record::{SessionRecord, SessionState};
 use crate::session_folder::{SessionFolder, SessionFolderError};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, is_taken_up};
 
 /// Makes the session's folder, or takes up the one that a stopped session of this name left: its disk, its secrets and,
 /// where they are free, its ports are kept.
@@ -31,14 +31,17 @@ pub fn create(folders: &Folders, options: &Options, prepared: Prepared) -> Resul
     let id = request.session_id.get_or_insert_with(|| new_id(&image)).clone();
     let plan = Plan::resolve(&request)?;
     let folder = SessionFolder::new(folders.sessions().join(id.as_str()));
+    let sessions = Sessions::new(folders);
+    // Two that are made at once would get one address.
+    let _nobody_else_creates = sessions.lock_creation()?;
     let earlier = folder.record()?;
-    if folder.is_supervised() {
+    if folder.is_supervised() || earlier.as_ref().is_some_and(is_taken_up) {
         return Err(SessionFolderError::Locked { name: folder.name() }.into());
     }
     let is_new = earlier.is_none();
     let address = match &earlier {
         Some(earlier) => *earlier.terminal.ip(),
-        None => free_address(&Sessions::new(folders).addresses()?),
+        None => free_address(&sessions.addresses()?),
     };
     let made = fill(&folder, options, plan, prepared, earlier, address);
     if made.is_err() && is_new {
@@ -70,7 +73,7 @@ fn fill(
             Some(keep(options.editor_port, port, "--editor-port")?)
         }
     };
-    let ssh = match options.network {
+    let ssh = match prepared.network {
         Network::User => keep(options.ssh_port, known.map(|known| known.ssh.port()), "--ssh-port")?,
         // Known once the namespace is there; the supervisor makes it.
         Network::Pod => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, defaults::SSH_PORT),
@@ -78,17 +81,19 @@ fn fill(
     folder.make_secrets(ssh)?;
     let image_user = || prepared.image.user.clone();
     let user = plan.login_user.as_ref().map_or_else(image_user, ToString::to_string);
-    write_guest_config(folder, &plan, &user, options.network, &prepared.kernel)?;
+    write_guest_config(folder, &plan, &user, prepared.network, &prepared.kernel)?;
     let record = SessionRecord {
         user,
         image_digest: prepared.image.digest,
         disk: prepared.disk,
-        network: options.network,
+        network: prepared.network,
         state: SessionState::Starting,
         reason: None,
+        had_prompt: known.is_some_and(|known| known.had_prompt),
         created_ms: known.map_or_else(now_ms, |known| known.created_ms),
         started_ms: now_ms(),
         stages: prepared.stages,
+        asked: prepared.asked,
         terminal,
         editor,
         ssh,

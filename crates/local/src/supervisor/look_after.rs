@@ -23,6 +23,8 @@ impl Supervisor<'_> {
         let mut restarts: BTreeMap<Component, (Instant, Duration)> = BTreeMap::new();
         let mut boot = self.folder.vm_status().map_or(1, |status| status.boot);
         let mut warned = false;
+        // Nobody can use a session before it has a prompt.
+        let ready_ms = now_ms();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if let Some(over) = self.look_at_machine(&mut boot) {
@@ -33,12 +35,14 @@ impl Supervisor<'_> {
             }
             self.look_for_editor().await?;
             let started_ms = self.record.started_ms;
-            let activity = Activity { started_ms, last_active_ms: self.last_active_ms() };
-            match self.record.plan.deadlines.due(activity, now_ms()) {
+            let now = now_ms();
+            let last_active_ms = self.folder.last_used_ms(now).unwrap_or(0).max(ready_ms);
+            let activity = Activity { started_ms, last_active_ms };
+            match self.record.plan.deadlines.due(activity, now) {
                 Due::Nothing { .. } => warned = false,
                 Due::Warn { ends_ms, .. } => {
                     if !std::mem::replace(&mut warned, true) {
-                        let minutes = ends_ms.saturating_sub(now_ms()).div_ceil(60_000);
+                        let minutes = ends_ms.saturating_sub(now).div_ceil(60_000);
                         self.watcher.notice(&format!("the session ends in {minutes} min"));
                     }
                 }
@@ -96,13 +100,5 @@ impl Supervisor<'_> {
         let message = self.last_words(component);
         self.watcher.notice(&format!("{component} ended ({status}) and is started again: {message}"));
         Ok(())
-    }
-
-    /// When the learner last did something: what the terminal says, or the start.
-    fn last_active_ms(&self) -> u64 {
-        let modified = std::fs::metadata(self.folder.activity()).and_then(|activity| activity.modified());
-        let since = modified.ok().and_then(|when| when.duration_since(std::time::UNIX_EPOCH).ok());
-        let milliseconds = since.and_then(|since| u64::try_from(since.as_millis()).ok());
-        milliseconds.unwrap_or(0).max(self.record.started_ms)
     }
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use dozlab_process::Workspace;
 use tokio::process::Command;
 
 use super::BuildError;
 use super::definition::ImageToml;
 use super::namespaces::is_root;
-use crate::store::Workspace;
 
 /// Open to all who can enter its parent: in a user namespace, scripts run as another user. Nothing in it is
 /// secret.

@@ -102,9 +102,9 @@ fn refuse_what_is_local(flags: &Up) -> Result<(), String> {
     let disk_mode = flags.disk_mode != DiskMode::Auto && variable("DOZLAB_DISK_MODE").is_none();
     let local = [
         ("--disk-mode", disk_mode),
-        ("--network", flags.network != NetworkKind::User),
+        ("--network", flags.network.is_some_and(|network| network != NetworkKind::User)),
         ("--kernel", kernel),
-        ("--hypervisor", flags.hypervisor != dozlab_vm::Choice::default()),
+        ("--hypervisor", flags.hypervisor.is_some_and(|wanted| wanted != dozlab_vm::Choice::default())),
         ("--code-server", flags.code_server.is_some()),
         ("--terminal-port", flags.terminal_port.is_some()),
         ("--editor-port", flags.editor_port.is_some()),
@@ -139,7 +139,8 @@ fn wanted(flags: &Up) -> Result<(String, LabSessionSpec), Box<dyn std::error::Er
         timeout: plan.timeout.as_ref().map(ToString::to_string),
         idle_stop: plan.idle_stop.as_ref().map(ToString::to_string),
         disk_policy: if flags.keep { DiskPolicy::Keep } else { DiskPolicy::default() },
-        config: flags.no_editor.then(|| Config { enable_vs_code: false, ..Config::default() }),
+        config: (flags.no_editor == Some(true))
+            .then(|| Config { enable_vs_code: false, ..Config::default() }),
         ..LabSessionSpec::default()
     };
     let request = LabSession::new(&name, spec.clone()).request(&PodOptions::default())?;

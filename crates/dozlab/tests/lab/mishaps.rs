@@ -1,0 +1,103 @@
+//! What was damaged or left half-made stands in nobody's way.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::PoisonError;
+
+use serde_json::Value;
+
+use crate::network::{HOST_NETWORK, host_network};
+use crate::support::{Place, succeeded};
+
+#[test]
+fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
+    let place = Place::new();
+    place.up("one", &[]);
+    let sessions = place.path().join("sessions");
+    fs::create_dir(sessions.join("broken")).unwrap();
+    fs::write(sessions.join("broken/session.json"), "{\"plan\":").unwrap();
+    fs::write(sessions.join("notes.txt"), "mine").unwrap();
+
+    assert_eq!((place.state("one").as_str(), place.state("broken").as_str()), ("running", "damaged"));
+    assert!(place.ok(&["ls"]).contains("dozlab rm broken"));
+    for command in ["stop", "logs"] {
+        let error = place.fails(&[command, "broken"]);
+        assert!(error.contains("broken/session.json is damaged"), "{error}");
+    }
+    place.up("two", &[]);
+    assert_eq!(place.exec("two", "uname -n"), "lab-two");
+    place.ok(&["gc"]);
+    assert_eq!(place.state("broken"), "damaged", "what may hold a learner's disk is not garbage");
+
+    place.ok(&["rm", "broken"]);
+    assert_eq!(place.state("broken"), "gone");
+    place.ok(&["rm", "--all"]);
+    assert_eq!(fs::read_to_string(sessions.join("notes.txt")).unwrap(), "mine");
+    fs::remove_file(sessions.join("notes.txt")).unwrap();
+    place.assert_nothing_left();
+}
+
+#[test]
+fn labs_that_start_at_once_get_addresses_of_their_own() {
+    let place = Place::new();
+    let names = ["one", "two", "three"];
+    let starting = names.map(|name| {
+        let arguments = ["up", "tiny", "--detach", "--output", "json", "--name", name, "--no-editor"];
+        let mut command = place.command(&arguments);
+        command.args(["--memory", "256", "--disk", "192M"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    });
+    // Cleaning up meanwhile takes nothing that is just being made.
+    place.ok(&["gc"]);
+    let mut addresses: Vec<String> = starting
+        .into_iter()
+        .map(|child| {
+            let output = succeeded(child.wait_with_output().unwrap());
+            let access: Value = serde_json::from_slice(&output.stdout).unwrap();
+            access["ssh"]["host"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), names.len(), "{addresses:?}");
+    for name in names {
+        assert_eq!(place.exec(name, "uname -n"), format!("lab-{name}"));
+    }
+}
+
+#[test]
+fn garbage_is_what_a_killed_import_of_a_kernel_left() {
+    let place = Place::new();
+    let data = tempfile::tempdir().unwrap();
+    let left = data.path().join("kernels/.import-left");
+    fs::create_dir_all(&left).unwrap();
+    let mut command = place.command(&["gc", "--output", "json"]);
+    let output = succeeded(command.env("DOZLAB_DATA_DIR", data.path()).output().unwrap());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["folders"], serde_json::json!([left]));
+    assert!(!left.exists());
+}
+
+#[test]
+fn a_half_made_namespace_is_replaced() {
+    let place = Place::new();
+    if !rustix::process::geteuid().is_root() {
+        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
+        assert!(error.contains("needs root"), "{error}");
+        return;
+    }
+    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = host_network();
+    let name = format!("half-{}", std::process::id());
+    // Killed before its uplink was made, and before it was even bound to its name.
+    let netns = Command::new("ip").args(["netns", "add", &format!("dozlab-{name}")]).output().unwrap();
+    succeeded(netns);
+    place.up(&name, &["--network", "pod"]);
+    place.ok(&["rm", &name]);
+    fs::create_dir_all("/run/netns").unwrap();
+    fs::write(format!("/run/netns/dozlab-{name}"), "").unwrap();
+    place.up(&name, &["--network", "pod"]);
+    assert_eq!(place.exec(&name, "uname -n"), format!("lab-{name}"));
+    place.ok(&["rm", &name]);
+    assert_eq!(host_network(), before);
+}

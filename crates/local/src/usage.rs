@@ -1,0 +1,97 @@
+//! When a session was last used, for `--idle-stop`.
+//!
+//! Three things count: what a learner types in the web terminal, of which the terminal tells by touching a file; an editor
+//! that is open in a browser, of which code-server does the same; and a `dozlab ssh` or `dozlab exec` for as long as it
+//! runs, which leaves its process's identity in the session's folder.
+
+use std::fs;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use dozlab_process::Identity;
+
+use crate::keys::write_private;
+use crate::session_folder::{SessionFolder, SessionFolderError, file_error};
+
+impl SessionFolder {
+    /// Says that this process uses the session for as long as it runs, whatever program it becomes.
+    ///
+    /// # Errors
+    /// [`SessionFolderError`] when that cannot be written down.
+    pub fn use_while_running(&self) -> Result<(), SessionFolderError> {
+        let users = self.users();
+        fs::create_dir_all(&users).map_err(file_error("create", &users))?;
+        let process = Identity::current();
+        let text = serde_json::to_string(&process).expect("an identity has only numbers");
+        Ok(write_private(&users.join(process.pid.to_string()), &text)?)
+    }
+
+    /// When the session was last used, in milliseconds since the epoch; `now_ms` while somebody is using it, `None` where
+    /// nobody ever has.
+    pub(crate) fn last_used_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.has_users() {
+            return Some(now_ms);
+        }
+        let typed = modified_ms(&self.activity());
+        typed.max(modified_ms(&self.vscode_data().join("heartbeat")))
+    }
+
+    /// Whether a process that used the session still runs. Those that do not are forgotten.
+    fn has_users(&self) -> bool {
+        let Ok(users) = fs::read_dir(self.users()) else { return false };
+        let mut in_use = false;
+        for user in users.filter_map(Result::ok).map(|entry| entry.path()) {
+            let process =
+                fs::read(&user).ok().and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
+            match process {
+                Some(process) if process.is_running() => in_use = true,
+                Some(_) => {
+                    let _ = fs::remove_file(&user);
+                }
+                // It is just being written.
+                None => {}
+            }
+        }
+        in_use
+    }
+
+    fn users(&self) -> std::path::PathBuf {
+        self.path().join("run/users")
+    }
+}
+
+fn modified_ms(path: &Path) -> Option<u64> {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
+    u64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_used_while_its_user_runs_and_then_since_the_last_sign_of_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = SessionFolder::new(folder.path().join("lab"));
+        session.create().unwrap();
+        assert_eq!(session.last_used_ms(7), None);
+
+        let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let user = serde_json::to_string(&Identity::of(other.id()).unwrap()).unwrap();
+        fs::create_dir_all(session.users()).unwrap();
+        fs::write(session.users().join("other"), user).unwrap();
+        assert_eq!(session.last_used_ms(7), Some(7));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(session.last_used_ms(7), None);
+        assert!(!session.users().join("other").exists());
+
+        fs::write(session.activity(), "").unwrap();
+        let typed = session.last_used_ms(7).unwrap();
+        fs::write(session.vscode_data().join("heartbeat"), "").unwrap();
+        assert!(session.last_used_ms(7).unwrap() >= typed);
+
+        session.use_while_running().unwrap();
+        assert_eq!(session.last_used_ms(7), Some(7));
+    }
+}
