@@ -202,7 +202,7 @@ async fn hypervisors(
 fn describe(kernel: &Kernel) -> String {
     let described = kernel.describe();
     match kernel.kind {
-        KernelKind::Slim => described,
+        KernelKind::Slim | KernelKind::Bare => described,
         KernelKind::Debian => format!("{described}; `dozlab kernel build` makes one that starts faster"),
     }
 }
