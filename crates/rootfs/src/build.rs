@@ -79,7 +79,7 @@ pub struct Built {
 }
 
 impl Built {
-    /// The Debian packages in the image, by name.
+    /// The packages in the image, by name: those it was made from, or those that an OCI image says it has.
     #[must_use]
     pub fn packages(&self) -> &[Package] {
         &self.provenance.packages
@@ -127,6 +127,14 @@ pub enum BuildError {
         status: ExitStatus,
         /// The last lines that were printed.
         output: String,
+    },
+    /// The tree that was made cannot be read.
+    #[error("cannot read the tree {path}: {source}")]
+    Tree {
+        /// Its tar.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The build's script could not be run.
     #[error("cannot run the build's script: {source}")]
