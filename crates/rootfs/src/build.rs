@@ -44,8 +44,9 @@ mod software;
 mod sources;
 
 pub use definition::{Base, Definition, DefinitionError};
+pub use namespaces::{BWRAP, check_owners};
 pub use publish::{PublishError, Published};
-pub use software::Package;
+pub use software::{Package, PackageFormat};
 pub use sources::SourceFolders;
 
 use debian::{MMDEBSTRAP, Variant};
@@ -100,11 +101,13 @@ pub enum BuildError {
     Tool(#[from] ToolError),
     /// An ordinary user has no subordinate ids.
     #[error(
-        "user `{user}` has no subordinate ids in /etc/subuid, which a build without root needs: \
+        "user `{user}` has no subordinate ids in {file}, which a build without root needs: \
          run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` as root, \
          or build as root"
     )]
     NoSubordinateIds {
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
         /// The user's name, or its number.
         user: String,
     },
