@@ -95,14 +95,22 @@ fn add_base<W: Write>(archive: &mut Archive<W>, kernel: &Kernel) -> io::Result<(
     Ok(())
 }
 
-/// The base archive's name carries the checksum of the guest program and of the list of modules: a newer program of ours
-/// does not boot an older guest, and a kernel whose modules were added to is not booted without them.
+impl Kernel {
+    /// The checksum of what this kernel's initramfs is made of, the guest program and the list of modules: 16
+    /// hexadecimal digits.
+    #[must_use]
+    pub fn initramfs_checksum(&self) -> String {
+        use sha2::Digest;
+        let mut digest = sha2::Sha256::new_with_prefix(GUEST_PROGRAM);
+        digest.update(fs::read(self.early_modules().join("order")).unwrap_or_default());
+        digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The base archive's name carries that checksum: a newer program of ours does not boot an older guest, and a kernel
+/// whose modules were added to is not booted without them.
 fn base_path(kernel: &Kernel) -> PathBuf {
-    use sha2::Digest;
-    let mut digest = sha2::Sha256::new_with_prefix(GUEST_PROGRAM);
-    digest.update(fs::read(kernel.early_modules().join("order")).unwrap_or_default());
-    let checksum: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    kernel.folder.join(format!("initramfs-{checksum}"))
+    kernel.folder.join(format!("initramfs-{}", kernel.initramfs_checksum()))
 }
 
 fn base(kernel: &Kernel) -> Result<Vec<u8>, InitramfsError> {

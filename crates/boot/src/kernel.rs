@@ -16,6 +16,8 @@ use crate::initramfs::InitramfsError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KernelKind {
+    /// Anybody's, a file without modules; never in a store.
+    Bare,
     /// Debian's, with its modules on a disk of their own.
     #[default]
     Debian,
@@ -26,6 +28,7 @@ pub enum KernelKind {
 impl fmt::Display for KernelKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::Bare => "bare",
             Self::Debian => "debian",
             Self::Slim => "slim",
         })
@@ -136,6 +139,14 @@ pub enum KernelError {
     /// The initramfs could not be written.
     #[error("cannot prepare the kernel: {0}")]
     Initramfs(#[from] InitramfsError),
+    /// The file is no kernel that can be booted as it is.
+    #[error(
+        "{path} is no uncompressed ELF kernel: name a vmlinux, or one that `dozlab kernel import` prepared"
+    )]
+    NotElf {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file could not be read or written.
     #[error("cannot {action} {path}: {source}")]
     File {

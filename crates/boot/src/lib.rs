@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bare;
 mod build;
 mod bzimage;
 mod debian;

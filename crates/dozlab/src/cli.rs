@@ -59,10 +59,20 @@ pub(crate) enum Command {
     /// List the labs
     Ls(List),
     /// Show a lab
+    #[command(after_help = "\
+Examples:
+  dozlab get demo
+  dozlab get demo --output json | jq -r .state
+  dozlab --cluster get demo")]
     Get(One),
     /// Let a lab on a cluster last longer
     Extend(Extend),
     /// Show a lab's links; on a cluster, reach its terminal and editor from this machine until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  dozlab open demo
+  dozlab open demo --output json | jq -r .terminal
+  dozlab --cluster open demo")]
     Open(One),
     /// Open a shell in a lab's machine
     Ssh(Ssh),
@@ -71,10 +81,24 @@ pub(crate) enum Command {
     /// Show what a lab's components, or its machine's console, have said
     Logs(Logs),
     /// End a lab in order and keep its disk; on a cluster, where `up --keep` asked for that
+    #[command(after_help = "\
+Examples:
+  dozlab stop demo && dozlab up --name demo     later, on the same disk
+  dozlab stop --all
+  dozlab --cluster stop demo")]
     Stop(Names),
     /// End a lab and remove everything of it
+    #[command(after_help = "\
+Examples:
+  dozlab rm demo
+  dozlab rm --all
+  dozlab --cluster rm demo --namespace labs")]
     Rm(Names),
     /// Clean up what killed supervisors have left
+    #[command(after_help = "\
+Examples:
+  dozlab gc
+  dozlab gc --output json | jq -r '.sessions[]'")]
     Gc(Output),
     /// Say what this machine has, what a lab would use, and what to install or fix; or what is wrong with a lab
     ///
@@ -147,6 +171,13 @@ pub(crate) struct Output {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dozlab doctor
+  dozlab doctor --fresh                     boot the probes again
+  dozlab doctor --session demo              what is wrong with one lab
+  dozlab doctor --output json | jq -r '.[] | select(.finding != \"good\") | .remedy'
+  dozlab --cluster doctor --session demo")]
 pub(crate) struct Doctor {
     /// Say what is wrong with this lab, and what to do
     #[arg(long, value_name = "ID", conflicts_with_all = ["fresh", "kernel"])]
@@ -166,5 +197,12 @@ pub(crate) struct Doctor {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Editor {
     /// Install code-server for this user, from the npm registry
-    Install,
+    #[command(after_help = "\
+Examples:
+  dozlab editor install
+  dozlab editor install --output json | jq -r '.program[-1]'")]
+    Install(Output),
 }
+
+#[cfg(test)]
+mod tests;

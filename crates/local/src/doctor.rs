@@ -4,6 +4,7 @@ use dozlab_boot::{Kernel, KernelError, KernelKind, KernelStore};
 use dozlab_network::namespace;
 use dozlab_process::Tool;
 use dozlab_rootfs::Store;
+use dozlab_rootfs::build::{BWRAP, check_owners};
 use dozlab_vm::probe::{Choice, HypervisorKind, Prober};
 use serde::Serialize;
 
@@ -85,6 +86,8 @@ pub async fn examine(
     checks.push(images(folders));
     checks.push(session_disks(folders));
     checks.push(tools("image building", &[MMDEBSTRAP], Check::warning));
+    checks.push(tools("image commands", &[BWRAP], Check::warning));
+    checks.push(image_owners());
     checks.push(editor(folders));
     checks.push(tools("ssh", &[SSH], Check::warning));
     checks.push(pod_network());
@@ -184,7 +187,9 @@ async fn hypervisors(
                 Err(reason) => {
                     let (found, remedy) =
                         reason.split_once(": ").unwrap_or((&reason, "use another hypervisor"));
-                    Check::warning(&subject, found, remedy)
+                    let use_of_it =
+                        if kind.has_user_network() { "" } else { "; only `--network pod` can use it" };
+                    Check::warning(&subject, format!("{found}{use_of_it}"), remedy)
                 }
             },
             Err(error) => {
@@ -202,7 +207,7 @@ async fn hypervisors(
 fn describe(kernel: &Kernel) -> String {
     let described = kernel.describe();
     match kernel.kind {
-        KernelKind::Slim => described,
+        KernelKind::Slim | KernelKind::Bare => described,
         KernelKind::Debian => format!("{described}; `dozlab kernel build` makes one that starts faster"),
     }
 }
@@ -220,6 +225,19 @@ fn images(folders: &Folders) -> Check {
             images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", "),
         ),
         Err(error) => Check::bad("images", error.to_string(), "repair or remove the image store"),
+    }
+}
+
+/// Whether a build may give the files of an image to the users they belong to.
+fn image_owners() -> Check {
+    let subject = "image owners";
+    match check_owners() {
+        Ok(()) => Check::good(subject, "files of an image can be given to its users"),
+        Err(error) => {
+            let error = error.to_string();
+            let (found, remedy) = error.split_once(": ").unwrap_or((&error, "build as root"));
+            Check::warning(subject, found, remedy)
+        }
     }
 }
 

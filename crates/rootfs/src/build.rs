@@ -44,8 +44,9 @@ mod software;
 mod sources;
 
 pub use definition::{Base, Definition, DefinitionError};
+pub use namespaces::{BWRAP, check_owners};
 pub use publish::{PublishError, Published};
-pub use software::Package;
+pub use software::{Package, PackageFormat};
 pub use sources::SourceFolders;
 
 use debian::{MMDEBSTRAP, Variant};
@@ -79,7 +80,7 @@ pub struct Built {
 }
 
 impl Built {
-    /// The Debian packages in the image, by name.
+    /// The packages in the image, by name: those it was made from, or those that an OCI image says it has.
     #[must_use]
     pub fn packages(&self) -> &[Package] {
         &self.provenance.packages
@@ -100,11 +101,13 @@ pub enum BuildError {
     Tool(#[from] ToolError),
     /// An ordinary user has no subordinate ids.
     #[error(
-        "user `{user}` has no subordinate ids in /etc/subuid, which a build without root needs: \
+        "user `{user}` has no subordinate ids in {file}, which a build without root needs: \
          run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}` as root, \
          or build as root"
     )]
     NoSubordinateIds {
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
         /// The user's name, or its number.
         user: String,
     },
@@ -127,6 +130,14 @@ pub enum BuildError {
         status: ExitStatus,
         /// The last lines that were printed.
         output: String,
+    },
+    /// The tree that was made cannot be read.
+    #[error("cannot read the tree {path}: {source}")]
+    Tree {
+        /// Its tar.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The build's script could not be run.
     #[error("cannot run the build's script: {source}")]

@@ -32,6 +32,9 @@ pub const TERMINAL_PORT: u16 = 8081;
 /// Port of the VM's SSH server: the architecture's overview, container 1.
 pub const SSH_PORT: u16 = 22;
 
+/// Whom the terminal logs in as, and so who the VM's SSH server lets in: the existing terminal's `SSH_USER`.
+pub const SSH_USER: &str = "lab-user";
+
 /// The VM's disk: `${DISK_SIZE:-4G}` in the manifest.
 pub const DISK_SIZE: ByteSize = ByteSize::from_gib(4);
 /// The VM's processors: `${VM_CPU:-1}` in the manifest.

@@ -15,12 +15,10 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::Uri;
 use chrono::DateTime;
+use dozlab_session::defaults;
 use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
 
 use crate::access::{Origin, Secret};
-
-/// Where the lab pod's `network-setup` writes the addresses of the session.
-const DEFAULT_NETWORK_CONFIG: &str = "/shared/network-config";
 
 /// Shortest session secret that is accepted, in characters: 16 random ones of base64 are 96 bits.
 pub const MIN_TOKEN_LENGTH: usize = 16;
@@ -37,7 +35,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address and port of the VM's SSH server.
     pub vm_address: SocketAddr,
-    /// Whom to log in as, `root` by default.
+    /// Whom to log in as, `lab-user` by default.
     pub ssh_user: String,
     /// The session's private key.
     pub ssh_private_key: PrivateKey,
@@ -122,9 +120,9 @@ impl Config {
     /// Reads the settings through `lookup`, which is `std::env::var(name).ok()` but for tests. An empty
     /// variable counts as one that is not set, because a manifest's template leaves it so.
     ///
-    /// Variables (default): `SESSION_ID`, `SESSION_TOKEN` or `SESSION_TOKEN_FILE`; `VM_IP`, else the line
-    /// `VM_IP=` of the file `NETWORK_CONFIG_PATH` (`/shared/network-config`); `VM_SSH_PORT` (22), `SSH_USER`
-    /// (`root`), `SSH_PRIVATE_KEY` or `SSH_PRIVATE_KEY_FILE`, `SSH_HOST_KEY` or `SSH_HOST_KEY_FILE`; `HOST`
+    /// Variables (default): `SESSION_ID`, `SESSION_TOKEN` or `SESSION_TOKEN_FILE`; the line `VM_IP=` of
+    /// the file `NETWORK_CONFIG_PATH` (`/shared/network-config`), else `VM_IP`; `VM_SSH_PORT` (22), `SSH_USER`
+    /// (`lab-user`), `SSH_PRIVATE_KEY` or `SSH_PRIVATE_KEY_FILE`, `SSH_HOST_KEY` or `SSH_HOST_KEY_FILE`; `HOST`
     /// (`0.0.0.0`), `PORT` (8081), `ALLOWED_ORIGINS`, `MAX_CONCURRENT_SESSIONS` (32), `EDITOR_URL`,
     /// `EDITOR_PUBLIC_URL`, `EDITOR_PASSWORD` or `EDITOR_PASSWORD_FILE`, `VM_STATUS_PATH`,
     /// `SESSION_EXPIRES_AT` (RFC 3339, or seconds since the epoch), `IDLE_FILE`.
@@ -143,7 +141,7 @@ impl Config {
             session_id: environment.session_id()?,
             listen: SocketAddr::new(host, port),
             vm_address: SocketAddr::new(vm_ip, vm_port),
-            ssh_user: environment.value("SSH_USER").unwrap_or_else(|| "root".to_owned()),
+            ssh_user: environment.value("SSH_USER").unwrap_or_else(|| defaults::SSH_USER.to_owned()),
             ssh_private_key: environment.private_key()?,
             ssh_host_key: environment.host_key()?,
             session_token: environment.session_token()?,
@@ -213,36 +211,33 @@ impl Environment<'_> {
         Ok(id)
     }
 
+    /// The network-config file comes first, as in existing lab pods: who made the network wrote it.
     fn vm_ip(&self) -> Result<IpAddr, ConfigError> {
-        let (variable, text) = match self.value("VM_IP") {
-            Some(text) => ("VM_IP", text),
-            None => ("NETWORK_CONFIG_PATH", self.network_config_vm_ip()?),
-        };
+        let written = self.network_config_vm_ip()?.map(|text| ("NETWORK_CONFIG_PATH", text));
+        let given = || self.value("VM_IP").map(|text| ("VM_IP", text));
+        let (variable, text) = written.or_else(given).ok_or(ConfigError::Missing {
+            variable: "VM_IP",
+            remedy: "set it to the VM's address, or NETWORK_CONFIG_PATH to a file with a line VM_IP=",
+        })?;
         text.trim().parse().map_err(|_| ConfigError::Invalid {
             variable,
             reason: format!("the VM's address `{text}` is not an IP address"),
         })
     }
 
-    /// The network-config file holds `KEY=VALUE` lines.
-    fn network_config_vm_ip(&self) -> Result<String, ConfigError> {
+    /// The network-config file holds `KEY=VALUE` lines. One that nobody named need not be there.
+    fn network_config_vm_ip(&self) -> Result<Option<String>, ConfigError> {
         let variable = "NETWORK_CONFIG_PATH";
-        let path = PathBuf::from(self.value(variable).unwrap_or_else(|| DEFAULT_NETWORK_CONFIG.to_owned()));
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.value(variable).is_none() => {
-                return Err(ConfigError::Missing {
-                    variable: "VM_IP",
-                    remedy: "set it to the VM's address, or NETWORK_CONFIG_PATH to a file with a line VM_IP=",
-                });
+        let named = self.value(variable).map(PathBuf::from);
+        let path = named.as_deref().unwrap_or(Path::new(defaults::NETWORK_CONFIG_PATH));
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                let vm_ip = text.lines().find_map(|line| line.trim().strip_prefix("VM_IP="));
+                Ok(vm_ip.map(str::to_owned))
             }
-            Err(source) => return Err(ConfigError::File { variable, path, source }),
-        };
-        let vm_ip = text.lines().find_map(|line| line.trim().strip_prefix("VM_IP="));
-        vm_ip.map(str::to_owned).ok_or_else(|| ConfigError::Invalid {
-            variable,
-            reason: format!("{} has no line VM_IP=", path.display()),
-        })
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Ok(None),
+            Err(source) => Err(ConfigError::File { variable, path: path.to_owned(), source }),
+        }
     }
 
     fn private_key(&self) -> Result<PrivateKey, ConfigError> {

@@ -66,16 +66,28 @@ impl Condition {
         }
     }
 
-    /// One sentence for the learner.
+    /// One sentence for anybody: nothing in it comes from inside the machine.
+    pub(crate) fn sentence(&self) -> &'static str {
+        match self {
+            Self::Booting => "the machine is starting",
+            Self::Connecting => "waiting for the machine to answer",
+            Self::Ready => "the machine is ready",
+            Self::Restarting => "the machine is restarting",
+            Self::Stopped(_) => "the machine is switched off",
+            Self::Failed(_) => "the machine cannot be started",
+            Self::WrongHostKey(_) => "the SSH server that answers is not this machine's",
+            Self::LoginRefused(_) => "the SSH server that answers refuses the session's key",
+        }
+    }
+
+    /// The same for the learner, with the reason, which may quote the machine's console.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Booting => "the machine is starting".to_owned(),
-            Self::Connecting => "waiting for the machine to answer".to_owned(),
-            Self::Ready => "the machine is ready".to_owned(),
-            Self::Restarting => "the machine is restarting".to_owned(),
-            Self::Stopped(reason) => with_reason("the machine is switched off", reason.as_deref()),
-            Self::Failed(reason) => with_reason("the machine cannot be started", reason.as_deref()),
+            Self::Stopped(Some(reason)) | Self::Failed(Some(reason)) => {
+                format!("{}: {reason}", self.sentence())
+            }
             Self::WrongHostKey(error) | Self::LoginRefused(error) => error.clone(),
+            _ => self.sentence().to_owned(),
         }
     }
 
@@ -99,10 +111,6 @@ impl Condition {
             },
         }
     }
-}
-
-fn with_reason(sentence: &str, reason: Option<&str>) -> String {
-    reason.map_or_else(|| sentence.to_owned(), |reason| format!("{sentence}: {reason}"))
 }
 
 /// A connection, and the token that is cancelled when the VM it leads to is known to have gone down.

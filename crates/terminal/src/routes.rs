@@ -1,7 +1,7 @@
 //! The HTTP interface.
 //!
 //! The page and its files are everybody's: they hold nothing of the session. `/health`, `/ready` and
-//! `/metrics` are for probes, which have no secret. Everything else asks for the session's secret first, by
+//! `/metrics` are for probes, which have no secret, and tell them nothing from inside the VM. Everything else asks for the session's secret first, by
 //! [`Authorized`]. Neither query strings nor headers are ever logged.
 
 use std::sync::Arc;
@@ -118,10 +118,13 @@ async fn health(State(lab): State<Arc<Lab>>) -> Response {
         .into_response()
 }
 
-async fn ready(State(lab): State<Arc<Lab>>) -> Response {
+/// The reason why a machine does not run may quote its console, and is for who has the secret.
+async fn ready(State(lab): State<Arc<Lab>>, headers: HeaderMap) -> Response {
     let condition = lab.dialler.condition().borrow().clone();
     let status = if condition == Condition::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "status": condition.word(), "message": condition.message() }))).into_response()
+    let authorized = lab.access.check_secret(&headers).is_ok();
+    let message = if authorized { condition.message() } else { condition.sentence().to_owned() };
+    (status, Json(json!({ "status": condition.word(), "message": message }))).into_response()
 }
 
 async fn metrics(State(lab): State<Arc<Lab>>) -> Response {

@@ -10,6 +10,7 @@
 //! fits the socket's receive buffer: the server runs out of window before the socket runs out of room, and so
 //! nobody's writing ever blocks, and what the learner types passes.
 
+mod client;
 mod line;
 mod transport;
 
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::client::{self, AuthResult, DisconnectReason, Handle, Msg};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Preferred, Pty, Sig};
+use russh::client::{AuthResult, Handle, Msg};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Preferred, Pty};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tracing::debug;
 
+use crate::ssh::client::Client;
 use crate::ssh::line::Line;
 use crate::ssh::transport::Transport;
 
@@ -161,10 +162,10 @@ async fn connect_and_log_in(target: &Target) -> Result<Connection, DialError> {
     let address = target.address;
     let socket = connect(address).await.map_err(|source| DialError::Unreachable { address, source })?;
     let line = HangUp(Arc::new(Line::new(OUTPUT_CAPACITY)));
-    let client = Client { host_key: target.host_key.clone(), line: Arc::clone(&line.0) };
+    let client = Client::new(target.host_key.clone(), Arc::clone(&line.0));
     let transport = Transport::new(socket, Arc::clone(&line.0));
     let config = Arc::new(ssh_config(&target.host_key));
-    let mut handle = client::connect_stream(config, transport, client).await?;
+    let mut handle = russh::client::connect_stream(config, transport, client).await?;
     let key = PrivateKeyWithHashAlg::new(Arc::clone(&target.private_key), None);
     match handle.authenticate_publickey(&target.user, key).await? {
         AuthResult::Success => {}
@@ -187,16 +188,16 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-fn ssh_config(host_key: &PublicKey) -> client::Config {
+fn ssh_config(host_key: &PublicKey) -> russh::client::Config {
     // A server with several host keys must show the one that we know.
     let preferred = Preferred { key: vec![host_key.algorithm()].into(), ..Preferred::default() };
-    client::Config {
+    russh::client::Config {
         preferred,
         window_size: WINDOW,
         keepalive_interval: Some(KEEPALIVE_INTERVAL),
         // We judge ourselves: russh would take a server for dead to which we did not listen for a while.
         keepalive_max: 0,
-        ..client::Config::default()
+        ..russh::client::Config::default()
     }
 }
 
@@ -272,90 +273,5 @@ struct HangUp(Arc<Line>);
 impl Drop for HangUp {
     fn drop(&mut self) {
         self.0.hang_up();
-    }
-}
-
-/// The half of a connection that lives in its task, called with what the server sends.
-struct Client {
-    host_key: PublicKey,
-    line: Arc<Line>,
-}
-
-/// The task may end on an error of its own making; whatever the reason, nothing comes any more.
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.line.finish(ShellEnd::Lost);
-    }
-}
-
-impl client::Handler for Client {
-    type Error = DialError;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, DialError> {
-        let shown = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.host_key.key_data() => {
-                return Ok(true);
-            }
-            PublicKeyOrCertificate::PublicKey { key, .. } => key.fingerprint(HashAlg::Sha256).to_string(),
-            PublicKeyOrCertificate::Certificate(_) => "in a certificate".to_owned(),
-        };
-        Err(DialError::WrongHostKey { shown })
-    }
-
-    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), DialError> {
-        self.line.output.push(data);
-        Ok(())
-    }
-
-    async fn extended_data(
-        &mut self,
-        _: ChannelId,
-        _: u32,
-        data: &[u8],
-        _: &mut client::Session,
-    ) -> Result<(), DialError> {
-        self.line.output.push(data);
-        Ok(())
-    }
-
-    async fn exit_status(
-        &mut self,
-        _: ChannelId,
-        status: u32,
-        _: &mut client::Session,
-    ) -> Result<(), DialError> {
-        self.line.note_end(ShellEnd::Exited(status));
-        Ok(())
-    }
-
-    async fn exit_signal(
-        &mut self,
-        _: ChannelId,
-        signal: Sig,
-        _: bool,
-        _: &str,
-        _: &str,
-        _: &mut client::Session,
-    ) -> Result<(), DialError> {
-        self.line.note_end(ShellEnd::Killed(signal_name(&signal)));
-        Ok(())
-    }
-
-    async fn channel_close(&mut self, _: ChannelId, _: &mut client::Session) -> Result<(), DialError> {
-        self.line.finish(ShellEnd::Closed);
-        Ok(())
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<DialError>) -> Result<(), DialError> {
-        debug!(?reason, "the SSH connection ended");
-        Ok(())
-    }
-}
-
-/// The name as SSH writes it, without `SIG` (RFC 4254, 6.9).
-fn signal_name(signal: &Sig) -> String {
-    match signal {
-        Sig::Custom(name) => name.clone(),
-        known => format!("{known:?}"),
     }
 }

@@ -9,7 +9,7 @@ pub mod resources;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -52,6 +52,7 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Firecracker {
     program: PathBuf,
+    api_socket: Option<PathBuf>,
 }
 
 impl Firecracker {
@@ -65,13 +66,19 @@ impl Firecracker {
             program: FIRECRACKER.program.into(),
             remedy: "put its release binary on the PATH, or name it in FIRECRACKER_BIN",
         })?;
-        Ok(Self { program })
+        Ok(Self::at(program))
     }
 
     /// A given binary.
     #[must_use]
     pub fn at(program: PathBuf) -> Self {
-        Self { program }
+        Self { program, api_socket: None }
+    }
+
+    /// The same, with its API on this socket instead of one in the machine's run folder.
+    #[must_use]
+    pub fn with_api_socket(self, path: Option<PathBuf>) -> Self {
+        Self { api_socket: path, ..self }
     }
 
     /// The binary's path.
@@ -100,8 +107,16 @@ impl Hypervisor for Firecracker {
         prepare(folder).map_err(|source| LaunchError::File { path: folder.to_owned(), source })?;
         let sockets = SocketFolder::open(folder)
             .map_err(|source| LaunchError::File { path: folder.to_owned(), source })?;
+        let api_socket = match &self.api_socket {
+            Some(path) => {
+                remove_socket(path).map_err(|source| LaunchError::File { path: path.clone(), source })?;
+                path.clone()
+            }
+            None => sockets.path(API_SOCKET),
+        };
         let mut command = Command::new(&self.program);
-        command.args(["--api-sock", API_SOCKET, "--id", "lab"]).current_dir(folder);
+        let listen = self.api_socket.as_deref().unwrap_or(Path::new(API_SOCKET));
+        command.arg("--api-sock").arg(listen).args(["--id", "lab"]).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove(HOST_KEY_VARIABLE);
         let mut child =
@@ -112,7 +127,7 @@ impl Hypervisor for Firecracker {
                 },
                 _ => LaunchError::Start { program: self.program.display().to_string(), source },
             })?;
-        let api = Api::new(sockets.path(API_SOCKET));
+        let api = Api::new(api_socket);
         if !answers(&api, &mut child).await? {
             return Err(LaunchError::Ended { program: PROGRAM.into(), message: child.last_words().await });
         }
@@ -126,15 +141,22 @@ impl Hypervisor for Firecracker {
 /// Removes what an earlier run left, and makes the files that Firecracker wants to find.
 fn prepare(folder: &Path) -> io::Result<()> {
     for left in [API_SOCKET, VSOCK_SOCKET] {
-        match std::fs::remove_file(folder.join(left)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_socket(&folder.join(left))?;
     }
     for needed in [LOG, METRICS] {
         OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(folder.join(needed))?;
     }
     Ok(())
+}
+
+/// Nothing but a socket is removed: the path may be somebody's choice.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there, and no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits for the API; false when Firecracker ends first.

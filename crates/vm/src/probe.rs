@@ -5,13 +5,13 @@
 //! program, within a deadline. The verdict is remembered for this host, kernel and hypervisor; anything that
 //! changes one of them asks again.
 
+mod kind;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use dozlab_boot::{Kernel, write_probe_initramfs};
@@ -22,135 +22,9 @@ use crate::console::{Console, ConsoleEvent};
 use crate::firecracker::Firecracker;
 use crate::hypervisor::{Hypervisor, RunningVm};
 use crate::machine::{Machine, NetworkBackend};
-use crate::qemu::{QEMU, Qemu};
+use crate::qemu::Qemu;
 
-/// What runs the guest's instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accelerator {
-    /// The processor itself.
-    Kvm,
-    /// Emulation.
-    Tcg,
-}
-
-/// A hypervisor with its accelerator, in the order in which they are preferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HypervisorKind {
-    /// Firecracker, which needs KVM.
-    Firecracker,
-    /// QEMU with KVM.
-    QemuKvm,
-    /// QEMU with TCG.
-    QemuTcg,
-}
-
-impl HypervisorKind {
-    /// All kinds, the preferred first.
-    pub const ALL: [Self; 3] = [Self::Firecracker, Self::QemuKvm, Self::QemuTcg];
-
-    /// The word for it on the command line.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Firecracker => "firecracker",
-            Self::QemuKvm => "qemu-kvm",
-            Self::QemuTcg => "qemu-tcg",
-        }
-    }
-
-    /// How long it may take to the guest's first line. With KVM that is a fraction of a second; emulation
-    /// takes 2 s on an idle machine.
-    fn patience(self) -> Duration {
-        match self {
-            Self::Firecracker | Self::QemuKvm => Duration::from_secs(8),
-            Self::QemuTcg => Duration::from_secs(90),
-        }
-    }
-
-    /// The program that it would run.
-    fn program(self) -> Result<PathBuf, String> {
-        match self {
-            Self::Firecracker => {
-                Firecracker::new().map(|found| found.program().to_owned()).map_err(|e| e.to_string())
-            }
-            Self::QemuKvm | Self::QemuTcg => QEMU.find().ok_or_else(|| {
-                format!("{} is not installed: run `apt-get install {}`", QEMU.program, QEMU.package)
-            }),
-        }
-    }
-
-    /// Whether a user-mode network can be had with it, which needs no privilege.
-    #[must_use]
-    pub fn has_user_network(self) -> bool {
-        self != Self::Firecracker
-    }
-}
-
-impl fmt::Display for HypervisorKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Firecracker => "Firecracker",
-            Self::QemuKvm => "QEMU with KVM",
-            Self::QemuTcg => "QEMU with TCG",
-        })
-    }
-}
-
-/// What was asked for: one kind, or the best that works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Choice {
-    /// The first of [`HypervisorKind::ALL`] that boots.
-    #[default]
-    Auto,
-    /// QEMU, with KVM where that boots.
-    Qemu,
-    /// This one.
-    #[serde(untagged)]
-    Only(HypervisorKind),
-}
-
-impl Choice {
-    /// The kinds to try, in order.
-    fn candidates(self) -> Vec<HypervisorKind> {
-        match self {
-            Self::Auto => HypervisorKind::ALL.to_vec(),
-            Self::Qemu => vec![HypervisorKind::QemuKvm, HypervisorKind::QemuTcg],
-            Self::Only(kind) => vec![kind],
-        }
-    }
-}
-
-/// The word names no hypervisor.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no hypervisor: use auto, firecracker, qemu, qemu-kvm or qemu-tcg")]
-pub struct UnknownHypervisor(String);
-
-impl FromStr for Choice {
-    type Err = UnknownHypervisor;
-
-    fn from_str(word: &str) -> Result<Self, UnknownHypervisor> {
-        match word {
-            "auto" => Ok(Self::Auto),
-            "qemu" => Ok(Self::Qemu),
-            other => {
-                let kind = HypervisorKind::ALL.into_iter().find(|kind| kind.as_str() == other);
-                kind.map(Self::Only).ok_or_else(|| UnknownHypervisor(other.to_owned()))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Auto => "auto",
-            Self::Qemu => "qemu",
-            Self::Only(kind) => kind.as_str(),
-        })
-    }
-}
+pub use kind::{Accelerator, Choice, HypervisorKind, UnknownHypervisor};
 
 /// What became of one candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -292,15 +166,17 @@ impl<'a> Prober<'a> {
     }
 
     /// Everything that a verdict depends on: this boot of the host, its kernel, the hypervisor's binary, our
-    /// kernel.
+    /// kernel and what is in its initramfs.
     fn key(&self, kind: HypervisorKind, program: &Path) -> String {
         let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let binary = fs::metadata(program).map(|binary| (binary.len(), binary.mtime(), binary.ino()));
-        let (length, modified, inode) = binary.unwrap_or_default();
-        let (kind, kernel) = (kind.as_str(), &self.kernel.release);
+        let Kernel { release, .. } = self.kernel;
         format!(
-            "{kind} {} {length} {modified} {inode} kernel {kernel} host {}",
+            "{} {} {} kernel {release} {} initramfs {} host {}",
+            kind.as_str(),
             program.display(),
+            file_identity(program),
+            file_identity(&self.kernel.vmlinux()),
+            self.kernel.initramfs_checksum(),
             host.trim()
         )
     }
@@ -326,6 +202,13 @@ impl<'a> Prober<'a> {
             tracing::warn!(%error, path = %self.cache.display(), "cannot remember the verdict");
         }
     }
+}
+
+/// What another version of a file has another of. Its content would do too, and take as long to hash as a probe boots.
+fn file_identity(path: &Path) -> String {
+    let found = fs::metadata(path).map(|file| (file.len(), file.mtime(), file.mtime_nsec(), file.ino()));
+    let (length, seconds, nanoseconds, inode) = found.unwrap_or_default();
+    format!("{length} {seconds}.{nanoseconds} {inode}")
 }
 
 async fn boot_qemu(accelerator: Accelerator, machine: &Machine, patience: Duration) -> Result<u64, String> {
@@ -374,28 +257,5 @@ fn why_no_kvm(error: &io::Error) -> String {
                 .into()
         }
         _ => format!("/dev/kvm does not open: {error}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_words_for_a_choice_read_back() {
-        for word in ["auto", "qemu", "firecracker", "qemu-kvm", "qemu-tcg"] {
-            let choice: Choice = word.parse().unwrap();
-            assert_eq!(choice.to_string(), word);
-            let json = serde_json::to_string(&choice).unwrap();
-            assert_eq!(json, format!("\"{word}\""));
-            assert_eq!(serde_json::from_str::<Choice>(&json).unwrap(), choice);
-        }
-        assert!("xen".parse::<Choice>().unwrap_err().to_string().contains("qemu-tcg"));
-    }
-
-    #[test]
-    fn the_best_is_tried_first() {
-        assert_eq!(Choice::Auto.candidates(), HypervisorKind::ALL);
-        assert_eq!(Choice::Qemu.candidates(), [HypervisorKind::QemuKvm, HypervisorKind::QemuTcg]);
     }
 }

@@ -22,7 +22,7 @@ use dozlab_session::size::ByteSize;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::machine::{Machine, NetworkBackend};
-use crate::probe::Choice;
+use crate::probe::{Choice, HypervisorKind};
 use crate::socket_folder::SocketFolder;
 
 pub(crate) use guest::HOST_KEY_VARIABLE;
@@ -30,6 +30,9 @@ pub use guest::{Guest, GuestVariables};
 
 /// How long the guest may take to power off in order.
 const DEFAULT_GRACE: Duration = Duration::from_secs(15);
+
+/// What existing lab pods name files with to save a machine in when they end, and to load it from.
+const SNAPSHOT: [&str; 2] = ["SNAPSHOT_PATH", "MEM_FILE_PATH"];
 
 /// Everything that `dozlab vm` is told.
 #[derive(Clone, Debug)]
@@ -39,7 +42,8 @@ pub struct Settings {
     /// `WRITABLE_DISK_PATH`: the session's disk where that lies over the image at `ROOTFS_PATH`, which is then only
     /// read. Default: none.
     pub writable_disk: Option<PathBuf>,
-    /// `KERNEL_PATH`: the `vmlinux` in a folder that `dozlab kernel import` prepared; `/find/vmlinux.bin`.
+    /// `KERNEL_PATH`: the `vmlinux` in a folder that `dozlab kernel import` prepared, or any other uncompressed ELF
+    /// kernel that has built in what it needs; `/find/vmlinux.bin`.
     pub kernel: PathBuf,
     /// `GUEST_CONFIG`, or the variables that take its place: what the guest is to become.
     pub guest: Guest,
@@ -52,6 +56,10 @@ pub struct Settings {
     /// `SSH_FORWARD`: where to listen for connections to the guest's SSH server, with a user-mode network.
     /// Without it the network is the tap device `TAP_DEVICE_NAME`.
     pub ssh_forward: Option<SocketAddrV4>,
+    /// `SOCKET_PATH`: where Firecracker listens for calls of its API; `firecracker.sock` in the run folder.
+    pub api_socket: Option<PathBuf>,
+    /// The variables `SNAPSHOT_PATH` and `MEM_FILE_PATH`, as far as they are set: nothing is done with them.
+    pub snapshot: Vec<&'static str>,
     /// `TAP_DEVICE_NAME`: the tap device; `tap0`.
     pub tap: String,
     /// `EGRESS`: how far the guest may reach, with a user-mode network: `internet`, `open`, `none`.
@@ -129,6 +137,8 @@ impl Settings {
             memory: memory.transpose()?.unwrap_or(defaults::MEMORY),
             hypervisor: parsed("HYPERVISOR", variable("HYPERVISOR"))?.unwrap_or_default(),
             ssh_forward: parsed("SSH_FORWARD", variable("SSH_FORWARD"))?,
+            api_socket: variable("SOCKET_PATH").map(PathBuf::from),
+            snapshot: SNAPSHOT.into_iter().filter(|name| variable(name).is_some()).collect(),
             tap: variable("TAP_DEVICE_NAME").unwrap_or_else(|| defaults::TAP_NAME.to_owned()),
             egress: parsed("EGRESS", variable("EGRESS"))?.unwrap_or_default(),
             cache_folder: variable("CACHE_DIR").map_or_else(|| run_folder.clone(), PathBuf::from),
@@ -140,13 +150,36 @@ impl Settings {
         })
     }
 
-    /// Reads the kernel that the settings name.
+    /// What was asked for and cannot be had with this hypervisor, a sentence each.
+    #[must_use]
+    pub fn without_effect(&self, kind: HypervisorKind) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if !self.snapshot.is_empty() {
+            let names = self.snapshot.join(" and ");
+            let verb = if self.snapshot.len() == 1 { "has" } else { "have" };
+            sentences.push(format!(
+                "{names} {verb} no effect: a machine is neither saved nor loaded, it powers off in order and boots \
+                 from its disk, which keeps what was written"
+            ));
+        }
+        if self.api_socket.is_some() && kind != HypervisorKind::Firecracker {
+            sentences.push(format!("SOCKET_PATH has no effect: {kind} has no API of Firecracker's"));
+        }
+        sentences
+    }
+
+    /// Reads the kernel that the settings name. One that nobody prepared gets what belongs to it in the run folder.
     ///
     /// # Errors
     /// [`SettingsError::File`].
     pub fn read_kernel(&self) -> Result<Kernel, SettingsError> {
         let folder = self.kernel.parent().unwrap_or(Path::new("."));
-        Kernel::read(folder).map_err(|error| file("KERNEL_PATH", &self.kernel, &error))
+        let kernel = if folder.join("kernel.json").exists() {
+            Kernel::read(folder)
+        } else {
+            Kernel::bare(&self.kernel, &self.run_folder.join("kernel"))
+        };
+        kernel.map_err(|error| file("KERNEL_PATH", &self.kernel, &error))
     }
 
     /// Puts the machine together: writes its initramfs, and serves the egress filter where the network needs
@@ -259,6 +292,31 @@ mod tests {
         let settings = settings(&[]).unwrap();
         assert_eq!((settings.vcpus.get(), settings.memory.as_mib()), (1, 1024));
         assert_eq!((settings.tap.as_str(), settings.ssh_forward), ("tap0", None));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        assert!(settings(&[]).unwrap().without_effect(HypervisorKind::QemuTcg).is_empty());
+        let all = [("SOCKET_PATH", "/s"), ("SNAPSHOT_PATH", "/a"), ("MEM_FILE_PATH", "/b")];
+        let settings = settings(&all).unwrap();
+        let [snapshot, socket] = &settings.without_effect(HypervisorKind::QemuKvm)[..] else {
+            panic!("two things have no effect");
+        };
+        assert!(snapshot.starts_with("SNAPSHOT_PATH and MEM_FILE_PATH have no effect: "), "{snapshot}");
+        assert_eq!(socket, "SOCKET_PATH has no effect: QEMU with KVM has no API of Firecracker's");
+        assert_eq!(settings.without_effect(HypervisorKind::Firecracker), [snapshot.as_str()]);
+    }
+
+    #[test]
+    fn a_kernel_without_a_description_is_taken_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (vmlinux, run) = (path("vmlinux.bin"), path("run"));
+        let settings = settings(&[("KERNEL_PATH", &vmlinux), ("RUN_DIR", &run)]).unwrap();
+        let error = settings.read_kernel().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot use {vmlinux}, which KERNEL_PATH names: ")), "{error}");
+        std::fs::write(&vmlinux, b"\x7fELF Linux version 6.1.155 (me)").unwrap();
+        assert_eq!(settings.read_kernel().unwrap().release, "6.1.155");
     }
 
     #[test]

@@ -1,29 +1,27 @@
 //! Keeps one session's machine running, from its first boot to its end.
 //!
 //! Each boot is launched, its console followed, its state published; when it ends, the supervisor decides
-//! what that meant. A reboot starts it again at once. A crash is reported with the console's last lines and
-//! starts it again after a pause that doubles. A guest that powers off or halts has ended the machine, and so
-//! has a guest that cannot start: it would fail the same way again.
+//! what that meant. A reboot starts it again at once. A crash, or a restart before there was a prompt, is
+//! reported with the console's last lines and starts it again after a pause that doubles, a [few
+//! times](failures) in a row. A guest that powers off or halts has ended the machine, and so has a guest that
+//! cannot start: it would fail the same way again.
+
+mod evidence;
+mod failures;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dozlab_session::guest_config::GuestStage;
 use dozlab_session::vm_status::{VmState, VmStatus};
-use tokio::process::ChildStdout;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::console::{Console, ConsoleEvent};
-use crate::hypervisor::{Hypervisor, LaunchError, RunningVm, VmEnd};
+use crate::console::Console;
+use crate::hypervisor::{Hypervisor, LaunchError, RunningVm};
 use crate::machine::Machine;
-
-/// The pause before a crashed machine is started again, doubled with each crash in a row.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// A machine that fails this often in a row without ever reaching a prompt will not.
-const MOST_FAILURES: u32 = 5;
+use crate::supervisor::evidence::{BootEnd, Evidence, stopped};
+use crate::supervisor::failures::{Failures, Next};
 
 /// How long a boot may take to its prompt. An emulated machine on a loaded computer needs a minute.
 const BOOT_PATIENCE: Duration = Duration::from_secs(300);
@@ -87,13 +85,6 @@ pub struct Supervisor<H> {
     pub grace: Duration,
 }
 
-/// What one boot came to.
-#[derive(Debug)]
-enum BootEnd {
-    Again { crash: Option<String>, reached_prompt: bool },
-    Over(Outcome),
-}
-
 impl<H: Hypervisor> Supervisor<H> {
     /// Boots the machine and keeps it running until it ends or `requests` asks for its end.
     ///
@@ -101,29 +92,36 @@ impl<H: Hypervisor> Supervisor<H> {
     /// [`SupervisorError`] when the first launch fails, or the state cannot be published. Later launches that
     /// fail are crashes like others.
     pub async fn run(&self, mut requests: watch::Receiver<Request>) -> Result<Outcome, SupervisorError> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         for boot in 1.. {
-            let (crash, reached_prompt) = match self.boot(boot, &mut requests).await {
+            let (reason, had_prompt_for) = match self.boot(boot, &mut requests).await {
                 Ok(BootEnd::Over(outcome)) => return self.end(boot, outcome),
-                Ok(BootEnd::Again { crash, reached_prompt }) => (crash, reached_prompt),
-                Err(SupervisorError::Launch(error)) if boot > 1 => (Some(error.to_string()), false),
+                Ok(BootEnd::Restart { had_prompt_for }) => {
+                    failures.went_well(had_prompt_for);
+                    tracing::info!(boot, "the guest restarts");
+                    self.publish(
+                        boot,
+                        VmState::Restarting,
+                        &[],
+                        now_ms(),
+                        Some("the guest restarts".into()),
+                    )?;
+                    continue;
+                }
+                Ok(BootEnd::Failure { reason, had_prompt_for }) => (reason, had_prompt_for),
+                Err(SupervisorError::Launch(error)) if boot > 1 => (error.to_string(), None),
                 Err(error) => {
                     self.publish(boot, VmState::Failed, &[], now_ms(), Some(error.to_string()))?;
                     return Err(error);
                 }
             };
-            failures = if reached_prompt { 0 } else { failures + 1 };
-            if failures == MOST_FAILURES {
-                let reason = crash.unwrap_or_else(|| "it restarts before it has a prompt".into());
-                let reason = format!("the machine failed {failures} times in a row: {reason}");
-                return self.end(boot, Outcome::Failed { reason });
-            }
-            let Some(reason) = crash else {
-                tracing::info!(boot, "the guest restarts");
-                self.publish(boot, VmState::Restarting, &[], now_ms(), Some("the guest restarts".into()))?;
-                continue;
+            let pause = match failures.failed(had_prompt_for) {
+                Next::Pause(pause) => pause,
+                Next::GiveUp(times) => {
+                    let reason = format!("the machine failed {times} times in a row: {reason}");
+                    return self.end(boot, Outcome::Failed { reason });
+                }
             };
-            let pause = (FIRST_PAUSE * 2u32.pow(failures.saturating_sub(1))).min(LONGEST_PAUSE);
             tracing::warn!(
                 boot,
                 pause_s = pause.as_secs(),
@@ -256,136 +254,7 @@ impl<H: Hypervisor> Supervisor<H> {
     }
 }
 
-fn stopped(reason: &str) -> Outcome {
-    Outcome::Stopped { reason: reason.into() }
-}
-
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What the console said about the machine's end.
-#[derive(Debug, Default)]
-struct Evidence {
-    reached_prompt: bool,
-    failed: Option<String>,
-    panic: Option<String>,
-    powered_down: bool,
-    halted: bool,
-}
-
-impl Evidence {
-    /// Takes an event in; returns the stage it speaks of.
-    fn take(&mut self, event: ConsoleEvent) -> Option<GuestStage> {
-        match event {
-            ConsoleEvent::Guest(line) => {
-                tracing::debug!(stage = line.stage.as_str(), uptime_ms = line.uptime_ms, "{}", line.detail);
-                match line.stage {
-                    GuestStage::Ssh => self.reached_prompt = true,
-                    GuestStage::Failed => self.failed = Some(line.detail),
-                    _ => {}
-                }
-                return Some(line.stage);
-            }
-            ConsoleEvent::Panic(reason) => self.panic = Some(format!("kernel panic: {reason}")),
-            ConsoleEvent::PowerDown => self.powered_down = true,
-            ConsoleEvent::Halted => self.halted = true,
-            ConsoleEvent::Restarting => {}
-        }
-        None
-    }
-
-    /// What is still in the console's pipe when the hypervisor has ended.
-    async fn take_rest(&mut self, console: &mut Console<ChildStdout>) {
-        let rest = async {
-            while let Some(event) = console.next().await {
-                self.take(event);
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
-    }
-
-    fn judge(self, end: &VmEnd, last_lines: &[String]) -> BootEnd {
-        let reached_prompt = self.reached_prompt;
-        if let Some(reason) = self.failed.filter(|_| !reached_prompt) {
-            return BootEnd::Over(Outcome::Failed { reason: format!("the guest could not start: {reason}") });
-        }
-        if let Some(reason) = self.panic {
-            return BootEnd::Again { crash: Some(with_last_lines(&reason, last_lines)), reached_prompt };
-        }
-        if self.halted {
-            return BootEnd::Over(stopped("the guest halted the machine"));
-        }
-        if self.powered_down || *end == VmEnd::PoweredOff {
-            return BootEnd::Over(stopped("the guest powered the machine off"));
-        }
-        let crash = match end {
-            VmEnd::Reset | VmEnd::PoweredOff => None,
-            VmEnd::Died { status, message } => {
-                let status = status.map_or_else(|| "an unknown status".into(), |status| status.to_string());
-                let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-                Some(with_last_lines(&format!("the hypervisor ended ({status}){said}"), last_lines))
-            }
-        };
-        BootEnd::Again { crash, reached_prompt }
-    }
-}
-
-fn with_last_lines(reason: &str, last_lines: &[String]) -> String {
-    if last_lines.is_empty() {
-        return format!("{reason}; its console said nothing");
-    }
-    let last = &last_lines[last_lines.len().saturating_sub(5)..];
-    format!("{reason}; its console said last:\n  {}", last.join("\n  "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn died() -> VmEnd {
-        VmEnd::Died { status: None, message: "out of memory".into() }
-    }
-
-    #[test]
-    fn a_guest_that_cannot_start_is_not_tried_again() {
-        let evidence = Evidence { failed: Some("no root".into()), powered_down: true, ..Evidence::default() };
-        let BootEnd::Over(Outcome::Failed { reason }) = evidence.judge(&VmEnd::PoweredOff, &[]) else {
-            panic!("it is over");
-        };
-        assert_eq!(reason, "the guest could not start: no root");
-    }
-
-    #[test]
-    fn a_learner_who_prints_our_failure_line_fails_nothing() {
-        let evidence = Evidence { failed: Some("fake".into()), reached_prompt: true, ..Evidence::default() };
-        assert!(matches!(evidence.judge(&VmEnd::Reset, &[]), BootEnd::Again { crash: None, .. }));
-    }
-
-    #[test]
-    fn a_crash_carries_the_consoles_last_lines() {
-        let lines = ["one".to_owned(), "two".to_owned()];
-        let BootEnd::Again { crash: Some(reason), .. } = Evidence::default().judge(&died(), &lines) else {
-            panic!("it is a crash");
-        };
-        assert!(reason.contains("out of memory") && reason.ends_with("said last:\n  one\n  two"), "{reason}");
-    }
-
-    #[test]
-    fn a_panic_is_a_crash_although_the_guest_resets() {
-        let evidence = Evidence { panic: Some("kernel panic: x".into()), ..Evidence::default() };
-        assert!(matches!(evidence.judge(&VmEnd::Reset, &[]), BootEnd::Again { crash: Some(_), .. }));
-    }
-
-    #[test]
-    fn powering_off_and_halting_end_the_machine() {
-        for (evidence, end) in [
-            (Evidence::default(), VmEnd::PoweredOff),
-            (Evidence { powered_down: true, ..Evidence::default() }, VmEnd::Reset),
-            (Evidence { halted: true, ..Evidence::default() }, died()),
-        ] {
-            assert!(matches!(evidence.judge(&end, &[]), BootEnd::Over(Outcome::Stopped { .. })));
-        }
-    }
 }

@@ -33,12 +33,17 @@ pub(super) const VM: &str = "\
 Environment:
   ROOTFS_PATH           the disk that init-rootfs prepared, or the image below WRITABLE_DISK_PATH
   WRITABLE_DISK_PATH    the disk that is laid over ROOTFS_PATH, which is then only read
-  KERNEL_PATH           a kernel that `dozlab kernel import` prepared (default /find/vmlinux.bin)
+  KERNEL_PATH           a kernel that `dozlab kernel import` prepared, or any uncompressed vmlinux with initramfs,
+                        virtio-mmio, virtio-blk, virtio-net, ext4 (and overlayfs) built in (default /find/vmlinux.bin)
   GUEST_CONFIG          the guest's configuration, with the machine's host key; or, as in a lab pod:
     SESSION_ID, VM_HOSTNAME, SSH_USER, SSH_AUTHORIZED_KEY, SSH_HOST_PRIVATE_KEY, VM_IP, GATEWAY_IP, DNS
+                        (defaults lab-SESSION_ID, lab-user, 172.16.0.2, 172.16.0.1, \"1.1.1.1 8.8.8.8\")
   NETWORK_MODE          pod: make the network first, as `dozlab network-setup` does, with its variables
   CPU_COUNT, MEMORY     virtual CPUs (default 1), memory in MiB (default 1024)
   HYPERVISOR            auto, firecracker, qemu, qemu-kvm, qemu-tcg; FIRECRACKER_BIN names a binary
+  SOCKET_PATH           where Firecracker listens for its API (default firecracker.sock in RUN_DIR)
+  SNAPSHOT_PATH, MEM_FILE_PATH
+                        no effect, and a warning: a machine is not saved, it boots from its disk, which is kept
   TAP_DEVICE_NAME       the tap device (default tap0), or SSH_FORWARD=127.0.0.1:PORT for a user-mode network
   EGRESS                what the guest may reach, with a user-mode network: internet, open, none
   RUN_DIR, CACHE_DIR, CONSOLE_LOG, VM_STATUS_PATH   where files go
@@ -49,8 +54,9 @@ Environment:
   HOST, PORT            where to listen (default 0.0.0.0, 8081)
   SESSION_ID            the session's id
   SESSION_TOKEN_FILE    a file with the secret of the session's links, or SESSION_TOKEN
-  VM_IP, VM_SSH_PORT    the machine's SSH server (default from /shared/network-config, 22)
-  SSH_USER              whom to log in as (default root)
+  NETWORK_CONFIG_PATH   a file whose line VM_IP= is the machine's address (default /shared/network-config)
+  VM_IP, VM_SSH_PORT    the machine's address where that file has none, and its port (default 22)
+  SSH_USER              whom to log in as (default lab-user)
   SSH_PRIVATE_KEY_FILE  the session's key, or SSH_PRIVATE_KEY
   SSH_HOST_KEY_FILE     the machine's host key, or SSH_HOST_KEY
   ALLOWED_ORIGINS       other origins whose pages may connect, separated by commas

@@ -11,6 +11,7 @@ use super::Output;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
     /// Make an image of an ext4 file, a folder, a tar (.tar, .tar.gz, .tar.xz, .tar.zst), or an OCI image
+    #[command(after_help = IMPORT)]
     Import {
         /// The file or folder, or http(s)://…, s3://…, gs://…, oci://HOST/NAME:TAG, docker://NAME:TAG, oci:FOLDER,
         /// oci-archive:FILE, docker-archive:FILE
@@ -45,8 +46,10 @@ pub(crate) enum Image {
         output: Output,
     },
     /// List the images
+    #[command(after_help = LS)]
     Ls(Output),
     /// Show what is known of an image, and who uses it
+    #[command(after_help = INSPECT)]
     Inspect {
         /// Its name, or the beginning of its digest
         name: String,
@@ -56,13 +59,17 @@ pub(crate) enum Image {
     /// Read images again and compare them with their digests
     ///
     /// Exits with 1 if one is damaged.
+    #[command(after_help = VERIFY)]
     Verify {
         /// Their names [default: all]
         names: Vec<String>,
+        #[command(flatten)]
+        output: Output,
     },
     /// Remove images that were not used for longest, until the store is small enough
     ///
     /// An image that a lab uses stays, and so does what somebody is reading.
+    #[command(after_help = PRUNE)]
     Prune {
         /// How much the store may take: 20G, 0
         #[arg(long, value_name = "SIZE", value_parser = store_size)]
@@ -71,9 +78,12 @@ pub(crate) enum Image {
         output: Output,
     },
     /// Remove an image
+    #[command(after_help = RM)]
     Rm {
         /// Its name
         name: String,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -85,6 +95,39 @@ fn source_folder(text: &str) -> Result<(String, PathBuf), String> {
 fn store_size(text: &str) -> Result<u64, SizeError> {
     if text == "0" { Ok(0) } else { ByteSize::from_disk_size(text).map(ByteSize::as_bytes) }
 }
+
+const IMPORT: &str = "\
+Examples:
+  dozlab image import rootfs.tar.zst --name mine && dozlab up mine
+  dozlab image import ./tree
+  dozlab image import https://images.example.org/lab.ext4
+  dozlab image import docker://debian:trixie-slim
+  docker save mine --output mine.tar && dozlab image import docker-archive:mine.tar";
+
+const LS: &str = "\
+Examples:
+  dozlab image ls
+  dozlab image ls --output json | jq -r '.[].name'";
+
+const INSPECT: &str = "\
+Examples:
+  dozlab image inspect vm
+  dozlab image inspect vm --output json | jq -r .digest";
+
+const VERIFY: &str = "\
+Examples:
+  dozlab image verify
+  dozlab image verify vm --output json | jq -e 'all(.sound)'";
+
+const PRUNE: &str = "\
+Examples:
+  dozlab image prune --keep 20G
+  dozlab image prune --keep 0        all that no lab uses";
+
+const RM: &str = "\
+Examples:
+  dozlab image rm mine
+  dozlab image rm mine --output json | jq .freed";
 
 const BUILD: &str = "\
 Definitions that come with this program:

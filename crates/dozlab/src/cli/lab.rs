@@ -102,6 +102,11 @@ pub(crate) enum NetworkKind {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dozlab ls
+  dozlab ls --output json | jq -r '.[] | select(.state == \"running\") | .name'
+  dozlab --cluster ls --namespace labs")]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -120,6 +125,10 @@ pub(crate) struct One {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dozlab --cluster extend demo 1h
+  dozlab --cluster extend demo none")]
 pub(crate) struct Extend {
     /// The lab
     pub(crate) name: String,
@@ -133,6 +142,11 @@ pub(crate) struct Extend {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dozlab ssh                                the only lab
+  dozlab ssh demo
+  dozlab ssh demo -- -L 8000:localhost:8000")]
 pub(crate) struct Ssh {
     /// The lab; may be left out when there is only one
     pub(crate) name: Option<String>,
@@ -159,6 +173,11 @@ pub(crate) struct Exec {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dozlab logs demo
+  dozlab logs demo --component console --follow
+  dozlab --cluster logs demo --component vm")]
 pub(crate) struct Logs {
     /// The lab; may be left out when there is only one
     pub(crate) name: Option<String>,

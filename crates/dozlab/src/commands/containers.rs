@@ -64,8 +64,14 @@ pub(super) async fn vm() -> Outcome {
         dozlab_vm::Choice::Only(kind) => kind,
         choice => prober.choose(choice, user_network).await?,
     };
+    for sentence in settings.without_effect(kind) {
+        tracing::warn!("{sentence}");
+    }
     let outcome = match kind {
-        HypervisorKind::Firecracker => supervise(Firecracker::new()?, machine, settings, requests).await,
+        HypervisorKind::Firecracker => {
+            let firecracker = Firecracker::new()?.with_api_socket(settings.api_socket.clone());
+            supervise(firecracker, machine, settings, requests).await
+        }
         HypervisorKind::QemuKvm => supervise(Qemu::new(Accelerator::Kvm)?, machine, settings, requests).await,
         HypervisorKind::QemuTcg => supervise(Qemu::new(Accelerator::Tcg)?, machine, settings, requests).await,
     }?;

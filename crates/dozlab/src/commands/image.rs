@@ -11,6 +11,7 @@ use dozlab_rootfs::build::{self, BuildOptions, Built, Definition, Published};
 use dozlab_rootfs::import::{ImportOptions, RemoteImage};
 use dozlab_rootfs::store::{ImageName, RemovedBlob};
 use dozlab_rootfs::{ImageRecord, Store};
+use serde_json::json;
 
 use super::{Outcome, folders, until_interrupted, variable};
 use crate::cli::{Format, Image};
@@ -61,20 +62,9 @@ pub(super) async fn run(command: Image) -> Outcome {
             }
             Image::Ls(flags) => list(&store, flags.output)?,
             Image::Inspect { name, output } => inspect(&store, &name, output.output)?,
-            Image::Verify { names } => return verify(&store, names, &screen).await,
+            Image::Verify { names, output } => return verify(&store, names, &screen, output.output).await,
             Image::Prune { keep, output } => prune(&store, keep, output.output)?,
-            Image::Rm { name } => {
-                let removed = store.remove(&name)?;
-                line(&match removed.blob {
-                    RemovedBlob::Freed(count) => format!("removed {name}; {} are free again", bytes(count)),
-                    RemovedBlob::StillNamed(names) => {
-                        format!("removed {name}; the image is still called {}", names.join(", "))
-                    }
-                    RemovedBlob::InUse => {
-                        format!("removed {name}; the image goes when nobody reads it any more")
-                    }
-                });
-            }
+            Image::Rm { name, output } => show_removed(&name, &store.remove(&name)?.blob, output.output),
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -118,7 +108,7 @@ fn show(record: &ImageRecord, format: Format) {
 
 fn show_built(built: &Built, published: Option<&Published>, format: Format) {
     let Some(published) = published else { return show(&built.record, format) };
-    let result = serde_json::json!({ "image": built.record, "published": published });
+    let result = json!({ "image": built.record, "published": published });
     output::print(format, &result, || {
         show(&built.record, format);
         line(&format!("{}  {}  {}", published.image.display(), bytes(published.size), published.digest));
@@ -181,17 +171,42 @@ fn inspect(store: &Store, name: &str, format: Format) -> Result<(), Box<dyn std:
     Ok(())
 }
 
-async fn verify(store: &Store, names: Vec<String>, screen: &Screen) -> Outcome {
+fn show_removed(name: &str, blob: &RemovedBlob, format: Format) {
+    let (freed, names, in_use, what) = match blob {
+        RemovedBlob::Freed(count) => (*count, &[][..], false, format!("{} are free again", bytes(*count))),
+        RemovedBlob::StillNamed(names) => {
+            (0, &names[..], false, format!("the image is still called {}", names.join(", ")))
+        }
+        RemovedBlob::InUse => (0, &[][..], true, "the image goes when nobody reads it any more".to_owned()),
+    };
+    let result = json!({ "removed": name, "freed": freed, "stillCalled": names, "inUse": in_use });
+    output::print(format, &result, || line(&format!("removed {name}; {what}")));
+}
+
+async fn verify(store: &Store, names: Vec<String>, screen: &Screen, format: Format) -> Outcome {
     let all = || store.list().map(|records| records.iter().map(|record| record.name.to_string()).collect());
     let names = if names.is_empty() { all()? } else { names };
     let mut outcome = ExitCode::SUCCESS;
+    let mut results = Vec::new();
     for name in names {
         let verified = store.verify(&name, Arc::new(screen.clone())).await?;
         screen.clear();
+        if !verified.is_sound() {
+            outcome = ExitCode::FAILURE;
+        }
+        if format == Format::Json {
+            results.push(json!({
+                "name": name,
+                "sound": verified.is_sound(),
+                "digest": verified.record.digest,
+                "found": verified.found,
+                "removedGrown": verified.removed_grown,
+            }));
+            continue;
+        }
         if verified.is_sound() {
             line(&format!("{name}: sound"));
         } else {
-            outcome = ExitCode::FAILURE;
             line(&format!(
                 "{name}: damaged, its digest is {}: `dozlab image rm {name}`, then import or build it again",
                 verified.found
@@ -200,6 +215,9 @@ async fn verify(store: &Store, names: Vec<String>, screen: &Screen) -> Outcome {
         if verified.removed_grown > 0 {
             line(&format!("{name}: {} damaged grown copies removed", verified.removed_grown));
         }
+    }
+    if format == Format::Json {
+        output::json(&results);
     }
     Ok(outcome)
 }

@@ -7,7 +7,7 @@ use dozlab_local::Folders;
 use dozlab_vm::probe::{Choice, ProbeError, Prober};
 
 use super::{Outcome, folders, until_interrupted};
-use crate::cli::{Build, Kernel};
+use crate::cli::{Build, Format, Kernel};
 use crate::output::{self, line, table};
 use crate::progress::Screen;
 
@@ -15,7 +15,7 @@ pub(super) async fn run(command: Kernel) -> Outcome {
     let folders = folders()?;
     let store = KernelStore::new(folders.kernels());
     match command {
-        Kernel::Import { package } => {
+        Kernel::Import { package, output } => {
             let screen = Screen::new();
             let show = |text: &str| screen.doing(text);
             return until_interrupted(&screen, async {
@@ -24,15 +24,16 @@ pub(super) async fn run(command: Kernel) -> Outcome {
                     None => store.import_debian(&show).await,
                 };
                 screen.clear();
-                line(&imported?.release);
+                show_kernel(&imported?, output.output);
                 Ok(ExitCode::SUCCESS)
             })
             .await;
         }
         Kernel::Build(flags) => return build(flags, &folders, &store).await,
-        Kernel::Use { which } => {
+        Kernel::Use { which, output } => {
             let wanted = Some(which.as_str()).filter(|which| *which != "auto");
-            line(&store.choose(wanted)?.describe());
+            let kernel = store.choose(wanted)?;
+            output::print(output.output, &kernel, || line(&kernel.describe()));
         }
         Kernel::Ls(flags) => {
             let kernels = store.list()?;
@@ -50,6 +51,10 @@ pub(super) async fn run(command: Kernel) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+fn show_kernel(kernel: &dozlab_boot::Kernel, format: Format) {
+    output::print(format, kernel, || line(&kernel.release));
+}
+
 async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome {
     let mut builder = KernelBuilder::new(folders.kernel_build()).source(flags.package).keep(flags.keep);
     if let Some(path) = flags.config {
@@ -60,6 +65,7 @@ async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome 
     if let Some(jobs) = flags.jobs {
         builder = builder.jobs(jobs.into());
     }
+    let format = flags.output.output;
     let screen = Screen::new();
     let show = |text: &str| screen.doing(text);
     let earlier = store.current().ok();
@@ -67,7 +73,8 @@ async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome 
         if flags.check {
             builder.check(&show).await?;
             screen.clear();
-            line("the source can be configured so");
+            let checked = serde_json::json!({ "configurable": true });
+            output::print(format, &checked, || line("the source can be configured so"));
             return Ok(ExitCode::SUCCESS);
         }
         let Built { kernel, anew } = builder.build(store, &show).await?;
@@ -82,7 +89,7 @@ async fn build(flags: Build, folders: &Folders, store: &KernelStore) -> Outcome 
         if !anew {
             screen.line("it is there already: same source, same configuration");
         }
-        line(&kernel.release);
+        show_kernel(&kernel, format);
         Ok(ExitCode::SUCCESS)
     })
     .await

@@ -148,6 +148,8 @@ impl Supervisor<'_> {
         command
             .env("HOST", self.record.terminal.ip().to_string())
             .env("PORT", self.record.terminal.port().to_string())
+            // The terminal would believe a network-config file first, and the machine has one that knows no forwards.
+            .env("NETWORK_CONFIG_PATH", "/dev/null")
             .env("VM_IP", self.record.ssh.ip().to_string())
             .env("VM_SSH_PORT", self.record.ssh.port().to_string())
             .env("SSH_USER", &self.record.user)

@@ -14,7 +14,9 @@ use dozlab_process::last_lines;
 use super::folder::DefinitionFolder;
 use super::namespaces::contained;
 use super::scratch::Scratch;
+use super::software::installed::packages_in;
 use super::{BuildError, MadeTree};
+use crate::cancel::run_blocking;
 use crate::import::ImportOptions;
 use crate::progress::{Progress, Stage, begin, finish};
 use crate::store::Store;
@@ -50,8 +52,10 @@ pub(super) async fn make_tree(
     finish(&*progress, Stage::Furnish);
     let digest = base.digest.strip_prefix("sha256:").unwrap_or(&base.digest).to_owned();
     let name = reference.to_string();
-    // Which packages are in a stranger's image, nobody has checked.
-    Ok(MadeTree { base: name.clone(), base_digests: vec![(name, digest)], packages: Vec::new() })
+    let tree = tar.to_owned();
+    let packages = run_blocking(move |cancel| packages_in(&tree, &cancel)).await;
+    let packages = packages.map_err(|source| BuildError::Tree { path: tar.to_owned(), source })?;
+    Ok(MadeTree { base: name.clone(), base_digests: vec![(name, digest)], packages })
 }
 
 /// A reference whose file or folder, if it is relative, lies beside the definition.

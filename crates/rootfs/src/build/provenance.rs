@@ -43,11 +43,14 @@ impl Provenance {
             .collect();
         let named =
             |(name, sha256): &(String, String)| json!({ "name": name, "digest": { "sha256": sha256 } });
-        let package =
-            |package: &Package| json!({ "uri": package.purl(), "digest": { "sha256": package.sha256 } });
+        // What came inside an OCI image is part of that.
+        let package = |package: &Package| {
+            let sha256 = package.sha256.as_ref()?;
+            Some(json!({ "uri": package.purl(), "digest": { "sha256": sha256 } }))
+        };
         let dependencies: Vec<Value> = (self.definition.iter().map(named))
             .chain(self.base_digests.iter().map(named))
-            .chain(self.packages.iter().map(package))
+            .chain(self.packages.iter().filter_map(package))
             .collect();
         let versions: serde_json::Map<String, Value> =
             self.tools.iter().map(|(tool, version)| (tool.clone(), json!(version))).collect();
@@ -85,19 +88,21 @@ impl Provenance {
                     "SPDXID": id(package),
                     "name": package.name,
                     "versionInfo": package.version,
-                    "supplier": "Organization: Debian",
+                    "supplier": supplier(package),
                     "downloadLocation": "NOASSERTION",
                     "filesAnalyzed": false,
                     "licenseConcluded": "NOASSERTION",
                     "licenseDeclared": "NOASSERTION",
                     "copyrightText": "NOASSERTION",
-                    "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
                     "externalRefs": [{
                         "referenceCategory": "PACKAGE-MANAGER",
                         "referenceType": "purl",
                         "referenceLocator": package.purl(),
                     }],
                 });
+                if let Some(sha256) = &package.sha256 {
+                    described["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": sha256 }]);
+                }
                 if let Some(homepage) = &package.homepage {
                     described["homepage"] = json!(homepage);
                 }
@@ -129,4 +134,9 @@ impl Provenance {
             "relationships": relationships,
         })
     }
+}
+
+/// Whom a package is from: nobody has checked what an image says of itself.
+fn supplier(package: &Package) -> &'static str {
+    if package.sha256.is_some() { "Organization: Debian" } else { "NOASSERTION" }
 }

@@ -1,11 +1,15 @@
-//! Which packages are in an image, from the stanzas of Debian's package indices.
+//! Which packages are in an image.
 //!
-//! apt has checked the indices' signatures and the packages' digests before anything was unpacked, so a
-//! digest in a stanza is that of the package that was used.
+//! Of a tree that Debian's packages made, the stanzas of Debian's package indices say so: apt has checked the
+//! indices' signatures and the packages' digests before anything was unpacked, so a digest in a stanza is that
+//! of the package that was used. Of an OCI image, its own [package database](installed) does, which nobody has
+//! checked.
+
+pub(super) mod installed;
 
 use serde::Serialize;
 
-/// A Debian package in an image.
+/// A package in an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Package {
     /// Its name: `libc6`.
@@ -14,10 +18,24 @@ pub struct Package {
     pub version: String,
     /// Its architecture: `amd64`, or `all`.
     pub architecture: String,
-    /// The SHA-256 of the `.deb`, 64 hexadecimal digits.
-    pub sha256: String,
+    /// The SHA-256 of the `.deb`, 64 hexadecimal digits; `None` where nobody has checked one.
+    pub sha256: Option<String>,
     /// Where its upstream lives, if the package says.
     pub homepage: Option<String>,
+    /// What kind of package it is.
+    pub format: PackageFormat,
+    /// Whose package it is, the `ID` of `os-release(5)`: `debian`, `ubuntu`, `alpine`.
+    pub distribution: String,
+}
+
+/// The kinds of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackageFormat {
+    /// `dpkg`'s.
+    Deb,
+    /// Alpine's.
+    Apk,
 }
 
 impl Package {
@@ -25,8 +43,13 @@ impl Package {
     /// `pkg:deb/debian/libc6@2.36-9?arch=amd64`.
     #[must_use]
     pub fn purl(&self) -> String {
-        let Self { name, version, architecture, .. } = self;
-        format!("pkg:deb/debian/{}@{}?arch={architecture}", percent_encoded(name), percent_encoded(version))
+        let Self { name, version, architecture, distribution, .. } = self;
+        let format = match self.format {
+            PackageFormat::Deb => "deb",
+            PackageFormat::Apk => "apk",
+        };
+        let (name, version) = (percent_encoded(name), percent_encoded(version));
+        format!("pkg:{format}/{distribution}/{name}@{version}?arch={architecture}")
     }
 }
 
@@ -52,8 +75,10 @@ fn parse_stanza(stanza: &str) -> Option<Package> {
         name: field("Package")?,
         version: field("Version")?,
         architecture: field("Architecture")?,
-        sha256: field("SHA256")?,
+        sha256: Some(field("SHA256")?),
         homepage: field("Homepage"),
+        format: PackageFormat::Deb,
+        distribution: "debian".to_owned(),
     })
 }
 

@@ -102,6 +102,8 @@ fn lay_out(image: &Image, import: &Import, cancel: &CancelFlag) -> Result<Staged
     let configuration = image.configuration().config().as_ref();
     let variables = configuration.and_then(|configuration| configuration.env().clone()).unwrap_or_default();
     environment::place(&mut staging, &variables)?;
+    let folder = configuration.and_then(|configuration| configuration.working_dir().clone());
+    environment::place_folder(&mut staging, folder.as_deref().unwrap_or_default())?;
     let user = configuration.and_then(|configuration| configuration.user().clone()).unwrap_or_default();
     Ok(StagedImage {
         tree: staging.finish()?,

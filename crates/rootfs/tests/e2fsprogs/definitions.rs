@@ -116,7 +116,7 @@ fn documents_tell_of(built: &Built, published: &Published) {
     let software = json(&published.software);
     let listed = software["packages"].as_array().unwrap();
     assert_eq!((listed.len(), &listed[0]["versionInfo"]), (1, &Value::from(busybox.version.clone())));
-    assert_eq!(listed[0]["checksums"][0]["checksumValue"], busybox.sha256);
+    assert_eq!(listed[0]["checksums"][0]["checksumValue"], *busybox.sha256.as_ref().unwrap());
 
     let statement = json(&published.provenance);
     assert_eq!(statement["subject"][0]["digest"]["sha256"], published.digest.digits());
@@ -164,6 +164,7 @@ async fn an_oci_image_can_be_the_base_and_keeps_what_it_has() {
         Entry { owner: (33, 44), mode: 0o4750, ..Entry::hard_link("srv/again", "srv/kept") },
         Entry { records: &[("SCHILY.xattr.user.colour", b"blue")], ..Entry::file("srv/blue", b"") },
         Entry::file("etc/passwd", b"root:x:0:0::/root:/bin/sh\n"),
+        Entry::file("lib/apk/db/installed", b"P:busybox\nV:1.36.1-r29\nA:x86_64\n\n"),
     ]);
     let manifest = br#"[{"Config":"c.json","RepoTags":["base:1"],"Layers":["l/layer.tar"]}]"#;
     let layer_digest = tool(
@@ -196,6 +197,13 @@ commands = ["/bin/busybox chown 7:8 /srv/blue; /bin/busybox touch /srv/made"]
         digests.push(made.unwrap());
     }
     assert_eq!(digest(&digests[0]), digest(&digests[1]));
+    let [package] = digests[0].packages() else { panic!("the image says that it has one package") };
+    assert_eq!(package.purl(), "pkg:apk/alpine/busybox@1.36.1-r29?arch=x86_64");
+    let published = digests[0].publish(&lab.store, &lab.path("out"), Arc::new(NoProgress)).await.unwrap();
+    let (software, provenance) = (json(&published.software), json(&published.provenance));
+    assert_eq!(software["packages"][0]["externalRefs"][0]["referenceLocator"], package.purl());
+    assert_eq!(software["packages"][0]["checksums"], Value::Null, "nobody has checked one");
+    assert!(!provenance.to_string().contains("pkg:apk"), "it is part of the base");
     let image = lab.blob(&digests[0].record);
     let old = 1_700_000_000;
     assert_eq!(inode(&image, "/srv/kept"), format!("regular 04750 33 44 2 5 {old}"));

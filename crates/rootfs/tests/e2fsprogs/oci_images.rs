@@ -93,7 +93,7 @@ fn layers() -> [Vec<u8>; 3] {
 }
 
 #[tokio::test]
-async fn the_configurations_variables_are_those_of_logins() {
+async fn the_configurations_variables_and_folder_are_those_of_logins() {
     let lab = Lab::new();
     let plain = [tar(&[Entry::file("bin/sh", b"shell")])];
     let debian = [tar(&[
@@ -109,6 +109,7 @@ async fn the_configurations_variables_are_those_of_logins() {
     ] {
         let mut configuration: serde_json::Value = serde_json::from_slice(&config("", layers)).unwrap();
         configuration["config"]["Env"] = serde_json::json!(["PATH=/opt/bin:/bin", "LEVEL=1 2", "BAD=a\nb"]);
+        configuration["config"]["WorkingDir"] = "/srv/app".into();
         let folder = lab.path(name);
         layout(&folder, &serde_json::to_vec(&configuration).unwrap(), &[("tar", layers[0].clone())]);
         let image = lab.blob(&import(&lab, &format!("oci:{}", folder.display())).await.unwrap());
@@ -116,6 +117,8 @@ async fn the_configurations_variables_are_those_of_logins() {
         assert_eq!(debugfs(&image, "cat /etc/environment"), environment, "{name}");
         let said = debugfs(&image, "cat /etc/profile.d/image-path.sh");
         assert_eq!(said.lines().nth(1).unwrap_or_default(), profile, "{name}");
+        let said = debugfs(&image, "cat /etc/profile.d/image-folder.sh");
+        assert_eq!(said.contains("then cd '/srv/app'; fi"), name == "debian", "{said}");
     }
 }
 

@@ -36,7 +36,7 @@ fn the_defaults_are_the_documented_ones() {
     let config = with(&[("SSH_USER", ""), ("PORT", " ")]).unwrap();
     assert_eq!(config.listen, "0.0.0.0:8081".parse().unwrap());
     assert_eq!(config.vm_address, "172.16.0.2:22".parse().unwrap());
-    assert_eq!(config.ssh_user, "root");
+    assert_eq!(config.ssh_user, "lab-user");
     assert_eq!(config.max_terminals, 32);
     assert!(config.allowed_origins.is_empty() && config.editor.is_none() && config.expires_at.is_none());
 }
@@ -107,17 +107,19 @@ fn secrets_and_keys_are_read_from_files_that_variables_name() {
 }
 
 #[test]
-fn the_vms_address_comes_from_the_network_config_where_it_is_not_given() {
+fn the_vms_address_comes_from_the_network_config_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network-config");
     let mut environment = complete();
-    environment.remove("VM_IP");
     environment.insert("NETWORK_CONFIG_PATH", path.to_str().unwrap().to_owned());
     fs::write(&path, "GATEWAY_IP=172.16.0.1\nVM_IP=172.16.0.9\nPOD_IP=10.0.0.7\nTAP_DEVICE=tap0\n").unwrap();
     assert_eq!(read(&environment).unwrap().vm_address.to_string(), "172.16.0.9:22");
 
     fs::write(&path, "GATEWAY_IP=172.16.0.1\n").unwrap();
-    assert!(read(&environment).unwrap_err().to_string().contains("has no line VM_IP="));
+    assert_eq!(read(&environment).unwrap().vm_address.to_string(), "172.16.0.2:22");
+    environment.remove("VM_IP");
+    let error = read(&environment).unwrap_err();
+    assert!(matches!(error, ConfigError::Missing { variable: "VM_IP", .. }), "{error}");
     fs::write(&path, "VM_IP=\n").unwrap();
     assert!(read(&environment).unwrap_err().to_string().contains("is not an IP address"));
     fs::remove_file(&path).unwrap();

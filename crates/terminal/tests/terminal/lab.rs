@@ -57,6 +57,7 @@ impl Lab {
         let usual = [
             ("SESSION_ID", "test".to_owned()),
             ("SESSION_TOKEN", TOKEN.to_owned()),
+            ("SSH_USER", "root".to_owned()),
             ("VM_IP", vm.address.ip().to_string()),
             ("VM_SSH_PORT", vm.address.port().to_string()),
             ("SSH_PRIVATE_KEY", vm.client_key.to_openssh(LineEnding::LF).unwrap().to_string()),

@@ -50,6 +50,21 @@ async fn bytes_arrive_as_they_were_written() {
     }));
 }
 
+/// The VM is the learner's, so its SSH server may be anybody's.
+#[tokio::test]
+async fn a_server_that_opens_channels_to_us_gets_none() {
+    let vm = Vm::on();
+    let lab = Lab::start(&vm).await;
+    let mut socket = Socket::open(&lab, "/ws").await;
+    socket.expect("$ ").await;
+    socket.type_bytes("intrude\r").await;
+    socket.expect("0 of 7 accepted\r\n$ ").await;
+    assert!(!socket.shown().contains("smuggled"), "{}", socket.shown());
+    socket.type_bytes("exit 3\r").await;
+    let exit = socket.expect_notice("exit", |notice| notice["type"] == "exit").await;
+    assert_eq!(exit, json!({ "type": "exit", "status": 3, "signal": null }));
+}
+
 #[tokio::test]
 async fn what_is_typed_before_the_shell_begins_waits_for_it() {
     let mut vm = Vm::off();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use dozlab_session::vm_status::{VmState, VmStatus};
+use serde_json::json;
 
 use crate::lab::Lab;
 use crate::vm::{Vm, random_key};
@@ -43,7 +44,7 @@ async fn a_vm_that_restarts_gives_the_same_websocket_a_new_shell() {
     vm.kill();
     socket.expect_status("restarting").await;
     socket.type_bytes("echo into the void\r").await;
-    socket.say(serde_json::json!({ "type": "resize", "cols": 101, "rows": 21 })).await;
+    socket.say(json!({ "type": "resize", "cols": 101, "rows": 21 })).await;
     // What was sent before the VM is back was read before the new shell begins.
     tokio::time::sleep(Duration::from_millis(200)).await;
     vm.boot();
@@ -92,6 +93,21 @@ async fn the_supervisors_word_decides_when_to_dial_and_what_the_learner_is_told(
     let stopped = socket.expect_status("stopped").await;
     assert_eq!(stopped["message"], "the machine is switched off: the learner switched it off");
     lab.until_ready_is("stopped").await;
+}
+
+/// Why a machine does not run may quote its console, which is for those who have the secret.
+#[tokio::test]
+async fn without_the_secret_readiness_says_nothing_from_inside_the_vm() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = folder.path().join("vm-status.json");
+    write_status(&status, VmState::Failed, 5, Some("its console said last: password=hunter2"));
+    let lab = Lab::start_with(&Vm::off(), &[("VM_STATUS_PATH", status.to_str().unwrap())]).await;
+    let answer = lab.until_ready_is("failed").await;
+    let expected = json!({ "status": "failed", "message": "the machine cannot be started" });
+    assert_eq!(answer.json(), expected);
+    let answer = lab.get_with_token("/ready").await;
+    let message = "the machine cannot be started: its console said last: password=hunter2";
+    assert_eq!(answer.json(), json!({ "status": "failed", "message": message }));
 }
 
 #[tokio::test]

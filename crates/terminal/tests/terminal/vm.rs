@@ -281,6 +281,7 @@ impl Shell {
             ("size", _) => self.say(&format!("size {}x{}\r\n$ ", self.size.0, self.size.1)).await,
             ("echo", text) => self.say(&format!("{text}\r\n$ ")).await,
             ("flood", _) => self.flood().await,
+            ("intrude", _) => self.intrude().await,
             ("text", _) => {
                 for byte in TEXT.bytes() {
                     self.write.data_bytes(vec![byte]).await.unwrap();
@@ -329,6 +330,28 @@ impl Shell {
         };
         tokio::join!(writing, listening);
         self.say("^C\r\n$ ").await;
+    }
+
+    /// Opens channels of all kinds to the client, and writes on those that it gets.
+    async fn intrude(&self) {
+        let handle = &self.handle;
+        let opened = [
+            handle.channel_open_session().await,
+            handle.channel_open_direct_tcpip("127.0.0.1", 22, "127.0.0.1", 22).await,
+            handle.channel_open_direct_streamlocal("/run/socket").await,
+            handle.channel_open_forwarded_tcpip("127.0.0.1", 22, "127.0.0.1", 22).await,
+            handle.channel_open_forwarded_streamlocal("/run/socket").await,
+            handle.channel_open_agent().await,
+            handle.channel_open_x11("127.0.0.1", 22).await,
+        ];
+        let kinds = opened.len();
+        let mut accepted = 0;
+        for channel in opened.into_iter().flatten() {
+            accepted += 1;
+            let _ = channel.data_bytes(b"smuggled".to_vec()).await;
+            let _ = channel.exit_status(99).await;
+        }
+        self.say(&format!("{accepted} of {kinds} accepted\r\n$ ")).await;
     }
 
     async fn say(&self, text: &str) {

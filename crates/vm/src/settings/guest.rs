@@ -32,7 +32,7 @@ pub struct GuestVariables {
     pub session_id: String,
     /// `VM_HOSTNAME`: the VM's host name; `lab-` and the session's id.
     pub hostname: String,
-    /// `SSH_USER`: the user to be in the VM; `root`.
+    /// `SSH_USER`: the user to be in the VM, whom the image must have; `lab-user`.
     pub user: String,
     /// `SSH_AUTHORIZED_KEY`: the learner's public key, one line. Required.
     pub authorized_key: String,
@@ -63,7 +63,7 @@ impl Guest {
         });
         Ok(Self::Variables(Box::new(GuestVariables {
             hostname: hostname.map_or_else(|| format!("lab-{session_id}"), String::from),
-            user: user.map_or_else(|| "root".to_owned(), String::from),
+            user: user.map_or_else(|| defaults::SSH_USER.to_owned(), String::from),
             authorized_key: required(
                 "SSH_AUTHORIZED_KEY",
                 "it should be the session's public key, one line; or set GUEST_CONFIG",
@@ -151,7 +151,8 @@ mod tests {
         assert_eq!(config.authorized_key, "ssh-ed25519 AAAA a");
         assert_eq!(config.network.dns, [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(1, 1, 1, 1)]);
         assert_eq!(config.modules_device.as_deref(), Some("/dev/vdb"));
-        assert_eq!(variables(&[]).config(false).modules_device, None);
+        let config = variables(&[]).config(false);
+        assert_eq!((config.modules_device, config.user.as_str()), (None, "lab-user"));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use dozlab_vm::{Firecracker, Machine, NetworkBackend, Outcome, Supervisor, Super
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// Everything here happens within a few seconds, even on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nearly everything here happens within a few seconds; giving a machine up takes a quarter of a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A machine's folder.
 pub(crate) struct Lab {

@@ -75,7 +75,26 @@ async fn what_an_earlier_process_left_is_removed_before_the_start() {
     lab.assert_nothing_runs();
 }
 
-/// The control of the test above: left-over sockets do end the process, in the recorded words.
+#[tokio::test]
+async fn the_api_listens_where_it_is_told_to_and_takes_no_other_file_away() {
+    let lab = Lab::new("start");
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("api");
+    let hypervisor = stand_in().with_api_socket(Some(socket.clone()));
+    for _ in 0..2 {
+        let mut vm = hypervisor.launch(&lab.machine).await.unwrap();
+        vm.pause().await.unwrap();
+        assert!(socket.exists() && !lab.path("firecracker.sock").exists());
+        vm.kill(GRACE).await;
+    }
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "somebody's").unwrap();
+    let error = hypervisor.launch(&lab.machine).await.unwrap_err().to_string();
+    assert_eq!(error, format!("cannot use {}: it is there, and no socket", socket.display()));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "somebody's");
+}
+
+/// The control of the test of what is left: left-over sockets do end the process, in the recorded words.
 #[tokio::test]
 async fn a_socket_that_exists_ends_the_process() {
     let lab = Lab::new("start");

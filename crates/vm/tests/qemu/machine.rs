@@ -1,12 +1,15 @@
 //! Single boots: a machine that is paused, one whose port is taken, one that is ended.
 
+use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use dozlab_vm::{Accelerator, Hypervisor, LaunchError, Qemu, RunningVm, VmEnd};
+use dozlab_boot::Kernel;
+use dozlab_vm::probe::Prober;
+use dozlab_vm::{Accelerator, Hypervisor, HypervisorKind, LaunchError, Qemu, RunningVm, VmEnd};
 
-use crate::lab::{ConsoleLines, Lab};
+use crate::lab::{ConsoleLines, Lab, kernel};
 
 const TICKING: &str = "while :; do echo tick; sleep 0.1; done\n";
 
@@ -64,4 +67,18 @@ async fn what_qemu_says_of_a_missing_kernel_is_passed_on() {
     assert!(error.to_string().starts_with("QEMU with TCG ended as soon as it was started: "), "{error}");
     assert!(error.to_string().contains("/nowhere/vmlinux"), "{error}");
     assert_eq!(lab.processes(), [0; 0]);
+}
+
+/// As existing lab pods name one: a file, with nothing beside it.
+#[tokio::test]
+async fn a_kernel_that_nobody_prepared_boots_to_its_first_line() {
+    let prepared = kernel().await;
+    let folder = tempfile::tempdir().unwrap();
+    let vmlinux = folder.path().join("vmlinux.bin");
+    fs::copy(prepared.vmlinux(), &vmlinux).unwrap();
+    let bare = Kernel::bare(&vmlinux, &folder.path().join("kernel")).unwrap();
+    assert_eq!(bare.release, prepared.release);
+    let prober = Prober::new(&bare, folder.path(), false);
+    let verdict = prober.verdict(HypervisorKind::QemuTcg).await.unwrap();
+    assert!(verdict.first_line.is_ok(), "{verdict:?}");
 }

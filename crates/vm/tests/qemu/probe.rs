@@ -53,12 +53,18 @@ async fn a_verdict_is_remembered_until_the_kernel_or_the_binary_changes() {
     assert_eq!(ask(&other, false).await, PLANTED);
     assert_eq!(ask(&kernel, false).await, PLANTED, "one kernel's verdict does not displace the other's");
 
-    // As if QEMU had been another file when it was asked.
-    let qemu = fs::metadata(dozlab_vm::qemu::QEMU.find().unwrap()).unwrap().len().to_string();
+    // As if QEMU, or the kernel, had been another file when it was asked.
+    for file in [dozlab_vm::qemu::QEMU.find().unwrap(), kernel.vmlinux()] {
+        let length = fs::metadata(&file).unwrap().len().to_string();
+        let remembered = fs::read_to_string(&cache).unwrap();
+        assert!(remembered.contains(&length), "{remembered}");
+        fs::write(&cache, remembered.replace(&length, "1")).unwrap();
+        assert!(ask(&kernel, false).await > PLANTED, "a verdict is about {}", file.display());
+        plant(&cache);
+    }
     let remembered = fs::read_to_string(&cache).unwrap();
-    assert!(remembered.contains(&qemu), "{remembered}");
-    fs::write(&cache, remembered.replace(&qemu, "1")).unwrap();
-    assert!(ask(&kernel, false).await > PLANTED, "a verdict is about one binary");
+    fs::write(&cache, remembered.replace(&kernel.initramfs_checksum(), "0")).unwrap();
+    assert!(ask(&kernel, false).await > PLANTED, "a verdict is about one initramfs");
 
     plant(&cache);
     assert!(ask(&kernel, true).await > PLANTED, "who asks anew gets a new answer");
