@@ -20,6 +20,10 @@ fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
 
     assert_eq!((place.state("one").as_str(), place.state("broken").as_str()), ("running", "damaged"));
     assert!(place.ok(&["ls"]).contains("dozlab rm broken"));
+    // Somebody else's, who need not be let in.
+    fs::create_dir_all(sessions.join("folder/session.json")).unwrap();
+    assert_eq!(place.state("folder"), "damaged");
+    place.ok(&["rm", "folder"]);
     for command in ["stop", "logs"] {
         let error = place.fails(&[command, "broken"]);
         assert!(error.contains("broken/session.json is damaged"), "{error}");
