@@ -104,7 +104,8 @@ pub struct GarbageReport {
     pub processes: Vec<u32>,
     /// Network namespaces that were removed.
     pub namespaces: Vec<String>,
-    /// Folders that were removed: of sessions that were never made, of kernels whose import was killed.
+    /// Folders that were removed: of sessions that were never made, of kernels' imports and hypervisors' probes that were
+    /// killed.
     pub folders: Vec<PathBuf>,
 }
 
@@ -277,6 +278,8 @@ impl Sessions {
             }
         }
         report.folders.extend(KernelStore::new(self.kernels.clone()).sweep()?);
+        let temporary = std::env::temp_dir();
+        report.folders.extend(dozlab_vm::probe::sweep().map_err(file_error("read", &temporary))?);
         Ok(report)
     }
 
