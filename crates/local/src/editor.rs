@@ -126,6 +126,8 @@ pub(crate) fn command(
     // Its proxy would make every service on this machine's loopback reachable through the editor.
     command.args(["--disable-workspace-trust", "--disable-getting-started-override", "--disable-proxy"]);
     command.arg(session.vm_data());
+    // Where code-server keeps its own things, in a folder of its name, whatever its --user-data-dir is.
+    command.env("XDG_DATA_HOME", &data);
     // A password in the environment would go before the file's, and reach the editor's terminals.
     command.env_remove("PASSWORD").env_remove("HASHED_PASSWORD").env_remove("PORT");
     Ok(command)

@@ -2,7 +2,7 @@
 //!
 //! Browsers keep cookies apart by host and not by port, so two sessions at one address would log each other's editor
 //! out. All of 127.0.0.0/8 is the loopback: each session on this machine gets an address of its own, the first one
-//! 127.0.0.1.
+//! 127.0.0.2, since 127.0.0.1 is everything else's on this machine.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -30,11 +30,14 @@ pub enum PortError {
     },
 }
 
-/// The lowest loopback address that is not among those taken.
+/// The first session's address.
+const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// The lowest loopback address for sessions that is not among those taken.
 pub(crate) fn free_address(taken: &[Ipv4Addr]) -> Ipv4Addr {
-    let first = u32::from(Ipv4Addr::LOCALHOST);
+    let first = u32::from(FIRST);
     let mut addresses = (first..first + (1 << 16)).map(Ipv4Addr::from);
-    addresses.find(|address| !taken.contains(address)).unwrap_or(Ipv4Addr::LOCALHOST)
+    addresses.find(|address| !taken.contains(address)).unwrap_or(FIRST)
 }
 
 /// The address with the wanted port, or any that is free there.
@@ -67,9 +70,9 @@ mod tests {
 
     #[test]
     fn each_session_gets_the_lowest_address_that_is_free() {
-        let [one, two, three] = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
-        assert_eq!(free_address(&[]), one);
-        assert_eq!(free_address(&[one, three]), two);
+        let [two, three, four] = [2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        assert_eq!(free_address(&[]), two);
+        assert_eq!(free_address(&[Ipv4Addr::LOCALHOST, two, four]), three);
         assert!(bindable(three, None, "").unwrap().ip().is_loopback());
     }
 }

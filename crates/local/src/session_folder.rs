@@ -35,7 +35,7 @@ pub enum SessionFolderError {
     /// A secret could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Its record cannot be understood.
+    /// Its record cannot be read or understood.
     #[error("the record {path} is damaged: {reason}; `dozlab rm {name}` removes the session")]
     Damaged {
         /// The session's name.
@@ -43,7 +43,7 @@ pub enum SessionFolderError {
         /// The record.
         path: PathBuf,
         /// What is wrong with it.
-        reason: serde_json::Error,
+        reason: io::Error,
     },
     /// Another process looks after the session.
     #[error("session `{name}` is running already: `dozlab ls` shows it, `dozlab stop {name}` ends it")]
@@ -79,8 +79,8 @@ pub struct SessionFolder {
     path: PathBuf,
 }
 
-/// A lock on a session's folder, or on all of them, held until it is dropped. It is let go of by name: the open file may be shared for a
-/// moment by a program that another thread is just starting.
+/// A lock on a session's folder, or on all of them, held until it is dropped. It is let go of by name: the open file may
+/// be shared for a moment by a program that another thread is just starting.
 #[derive(Debug)]
 pub(crate) struct SessionLock(pub(crate) File);
 
@@ -265,16 +265,15 @@ impl SessionFolder {
     /// The session's record; `None` where the folder has none.
     ///
     /// # Errors
-    /// [`SessionFolderError::File`] when it is there but cannot be read, [`SessionFolderError::Damaged`] when it cannot
-    /// be understood.
+    /// [`SessionFolderError::Damaged`] when it is there but cannot be read or understood.
     pub fn record(&self) -> Result<Option<SessionRecord>, SessionFolderError> {
         let path = self.record_file();
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(file_error("read", &path))?,
-        };
         let damaged = |reason| SessionFolderError::Damaged { name: self.name(), path: path.clone(), reason };
-        serde_json::from_slice(&text).map(Some).map_err(damaged)
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(damaged(error)),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| damaged(error.into())),
+        }
     }
 
     fn record_file(&self) -> PathBuf {
@@ -301,9 +300,13 @@ impl SessionFolder {
         }
     }
 
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
     /// Takes the lock that a supervisor holds.
     pub(crate) fn lock(&self) -> Result<SessionLock, SessionFolderError> {
-        let path = self.path.join("lock");
+        let path = self.lock_file();
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = opened.map_err(file_error("open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -60,6 +60,16 @@ pub enum SessionsError {
         /// What the system said.
         source: io::Error,
     },
+    /// A supervisor runs, and the record that names it is damaged.
+    #[error(
+        "the record of `{name}` is damaged while its supervisor runs: end the process that `fuser {lock}` names, then try again"
+    )]
+    Unknown {
+        /// The session.
+        name: String,
+        /// The file that the supervisor has locked.
+        lock: PathBuf,
+    },
     /// A supervisor does not end.
     #[error(
         "the supervisor of `{name}` (process {pid}) did not end within {seconds} s: end it with `kill -9 {pid}`, then run `dozlab gc`"
@@ -94,7 +104,8 @@ pub struct GarbageReport {
     pub processes: Vec<u32>,
     /// Network namespaces that were removed.
     pub namespaces: Vec<String>,
-    /// Folders that were removed: of sessions that were never made, of kernels whose import was killed.
+    /// Folders that were removed: of sessions that were never made, of kernels' imports and hypervisors' probes that were
+    /// killed.
     pub folders: Vec<PathBuf>,
 }
 
@@ -151,7 +162,7 @@ impl Sessions {
     pub(crate) fn addresses(&self) -> Result<Vec<Ipv4Addr>, SessionFolderError> {
         let mut addresses = Vec::new();
         for folder in self.folders()? {
-            addresses.extend(understood(folder.record())?.map(|record| *record.terminal.ip()));
+            addresses.extend(understood(&folder).map(|record| *record.terminal.ip()));
         }
         Ok(addresses)
     }
@@ -163,7 +174,7 @@ impl Sessions {
     pub fn list(&self) -> Result<Vec<(SessionFolder, SessionRecord)>, SessionsError> {
         let mut sessions = Vec::new();
         for folder in self.folders()? {
-            if let Some(record) = understood(folder.record())? {
+            if let Some(record) = understood(&folder) {
                 let record = as_it_is(&folder, record);
                 sessions.push((folder, record));
             }
@@ -171,16 +182,13 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// The sessions whose records cannot be understood, and why.
+    /// The sessions whose records cannot be read or understood, and why.
     ///
     /// # Errors
     /// [`SessionsError::Folder`].
     pub fn damaged(&self) -> Result<Vec<(SessionFolder, SessionFolderError)>, SessionsError> {
-        let damaged = self.folders()?.into_iter().filter_map(|folder| match folder.record() {
-            Err(error @ SessionFolderError::Damaged { .. }) => Some((folder, error)),
-            _ => None,
-        });
-        Ok(damaged.collect())
+        let folders = self.folders()?.into_iter();
+        Ok(folders.filter_map(|folder| folder.record().err().map(|error| (folder, error))).collect())
     }
 
     /// The session of this name; without a name the only one there is.
@@ -243,7 +251,7 @@ impl Sessions {
     /// [`SessionsError`].
     pub async fn remove_failed_start(&self, folder: &SessionFolder) -> Result<bool, SessionsError> {
         let failed = !folder.is_supervised()
-            && understood(folder.record())?
+            && understood(folder)
                 .is_some_and(|record| record.state != SessionState::Stopped && !record.had_prompt);
         if failed {
             self.end(folder, StopKind::Remove).await?;
@@ -270,6 +278,8 @@ impl Sessions {
             }
         }
         report.folders.extend(KernelStore::new(self.kernels.clone()).sweep()?);
+        let temporary = std::env::temp_dir();
+        report.folders.extend(dozlab_vm::probe::sweep().map_err(file_error("read", &temporary))?);
         Ok(report)
     }
 
@@ -279,7 +289,7 @@ impl Sessions {
             return Ok(());
         }
         let name = folder.name();
-        let Some(record) = understood(folder.record())? else {
+        let Some(record) = understood(folder) else {
             // Whether a damaged one had a network is not known any more.
             if rustix::process::geteuid().is_root() {
                 report.namespaces.extend(Namespace::remove_left(&name).await?);
@@ -309,7 +319,7 @@ impl Sessions {
 
 /// Writes into the record of a session without a supervisor that it does not run any more.
 fn mark_dead(folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), SessionsError> {
-    let Some(record) = understood(folder.record())? else { return Ok(()) };
+    let Some(record) = understood(folder) else { return Ok(()) };
     let seen = as_it_is(folder, record.clone());
     if seen != record {
         folder.write_record(&SessionRecord { processes: BTreeMap::new(), ..seen })?;
@@ -318,14 +328,9 @@ fn mark_dead(folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), S
     Ok(())
 }
 
-/// The record of a session that can be understood.
-fn understood(
-    record: Result<Option<SessionRecord>, SessionFolderError>,
-) -> Result<Option<SessionRecord>, SessionFolderError> {
-    match record {
-        Err(SessionFolderError::Damaged { .. }) => Ok(None),
-        record => record,
-    }
+/// The record of a session that has one which is not damaged.
+fn understood(folder: &SessionFolder) -> Option<SessionRecord> {
+    folder.record().ok().flatten()
 }
 
 /// How long a supervisor may take to take charge of a session that was made for it.
@@ -355,8 +360,9 @@ fn supervisor_of(folder: &SessionFolder) -> Result<Option<Identity>, SessionsErr
     if !folder.is_supervised() {
         return Ok(None);
     }
-    // One that runs with a damaged record cannot be found: the error says so.
-    let record = folder.record()?;
+    let record = folder
+        .record()
+        .map_err(|_| SessionsError::Unknown { name: folder.name(), lock: folder.lock_file() })?;
     Ok(record.and_then(|record| record.processes.get(&Component::Supervisor).copied()))
 }
 

@@ -5,12 +5,11 @@
 //! runs, which leaves its process's identity in the session's folder.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use dozlab_process::Identity;
 
-use crate::keys::write_private;
 use crate::session_folder::{SessionFolder, SessionFolderError, file_error};
 
 impl SessionFolder {
@@ -23,7 +22,8 @@ impl SessionFolder {
         fs::create_dir_all(&users).map_err(file_error("create", &users))?;
         let process = Identity::current();
         let text = serde_json::to_string(&process).expect("an identity has only numbers");
-        Ok(write_private(&users.join(process.pid.to_string()), &text)?)
+        let user = users.join(process.pid.to_string());
+        fs::write(&user, text).map_err(file_error("write", &user))
     }
 
     /// When the session was last used, in milliseconds since the epoch; `now_ms` while somebody is using it, `None` where
@@ -33,7 +33,7 @@ impl SessionFolder {
             return Some(now_ms);
         }
         let typed = modified_ms(&self.activity());
-        typed.max(modified_ms(&self.vscode_data().join("heartbeat")))
+        typed.max(modified_ms(&self.editor_heartbeat()))
     }
 
     /// Whether a process that used the session still runs. Those that do not are forgotten.
@@ -55,7 +55,12 @@ impl SessionFolder {
         in_use
     }
 
-    fn users(&self) -> std::path::PathBuf {
+    /// code-server touches it once a minute while a browser is connected.
+    fn editor_heartbeat(&self) -> PathBuf {
+        self.vscode_data().join("code-server/heartbeat")
+    }
+
+    fn users(&self) -> PathBuf {
         self.path().join("run/users")
     }
 }
@@ -88,7 +93,8 @@ mod tests {
 
         fs::write(session.activity(), "").unwrap();
         let typed = session.last_used_ms(7).unwrap();
-        fs::write(session.vscode_data().join("heartbeat"), "").unwrap();
+        fs::create_dir_all(session.editor_heartbeat().parent().unwrap()).unwrap();
+        fs::write(session.editor_heartbeat(), "").unwrap();
         assert!(session.last_used_ms(7).unwrap() >= typed);
 
         session.use_while_running().unwrap();

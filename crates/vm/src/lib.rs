@@ -13,6 +13,7 @@ mod hypervisor;
 mod machine;
 pub mod probe;
 pub mod qemu;
+mod run_folder;
 mod settings;
 mod socket_folder;
 pub mod supervisor;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dozlab_boot::{Kernel, write_probe_initramfs};
+use dozlab_process::Workspace;
 use dozlab_session::guest_config::PROBE_PARAMETER;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,17 @@ pub struct Prober<'a> {
     kernel: &'a Kernel,
     cache: PathBuf,
     fresh: bool,
+}
+
+/// How the folders begin in which probes are put together.
+const FOLDER_PREFIX: &str = "dozlab-probe-";
+
+/// Removes the folders that probes left when they were killed; returns them.
+///
+/// # Errors
+/// The system's refusal to list the temporary folder.
+pub fn sweep() -> io::Result<Vec<PathBuf>> {
+    Workspace::sweep(&std::env::temp_dir(), FOLDER_PREFIX)
 }
 
 /// Remembered verdicts, by everything that a verdict is about.
@@ -133,8 +145,9 @@ impl<'a> Prober<'a> {
     }
 
     async fn boot(&self, kind: HypervisorKind) -> Result<Result<u64, String>, ProbeError> {
-        let folder = tempfile::Builder::new().prefix("dozlab-probe-").tempdir();
-        let folder = folder.map_err(|error| self.prepare_error(&std::env::temp_dir(), &error))?;
+        let temporary = std::env::temp_dir();
+        let folder = Workspace::create(&temporary, FOLDER_PREFIX);
+        let folder = folder.map_err(|error| self.prepare_error(&temporary, &error))?;
         let initramfs = folder.path().join("initramfs");
         write_probe_initramfs(self.kernel, &initramfs)
             .map_err(|error| self.prepare_error(&initramfs, &error))?;

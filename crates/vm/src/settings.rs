@@ -23,6 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::machine::{Machine, NetworkBackend};
 use crate::probe::{Choice, HypervisorKind};
+use crate::run_folder;
 use crate::socket_folder::SocketFolder;
 
 pub(crate) use guest::HOST_KEY_VARIABLE;
@@ -64,7 +65,7 @@ pub struct Settings {
     pub tap: String,
     /// `EGRESS`: how far the guest may reach, with a user-mode network: `internet`, `open`, `none`.
     pub egress: Egress,
-    /// `RUN_DIR`: a folder for sockets; `/tmp/dozlab`.
+    /// `RUN_DIR`: a folder for sockets; `/tmp/dozlab`, which must be ours alone.
     pub run_folder: PathBuf,
     /// `CACHE_DIR`: where verdicts about hypervisors are remembered; the run folder.
     pub cache_folder: PathBuf,
@@ -122,7 +123,7 @@ impl Settings {
         let required = |name: &'static str, meaning: &'static str| {
             variable(name).ok_or(SettingsError::Missing { variable: name, meaning }).map(PathBuf::from)
         };
-        let run_folder = PathBuf::from(variable("RUN_DIR").unwrap_or_else(|| "/tmp/dozlab".into()));
+        let run_folder = PathBuf::from(variable("RUN_DIR").unwrap_or_else(|| run_folder::DEFAULT.into()));
         let path = |name: &'static str, default: &str| {
             variable(name).map_or_else(|| run_folder.join(default), PathBuf::from)
         };
@@ -182,14 +183,23 @@ impl Settings {
         kernel.map_err(|error| file("KERNEL_PATH", &self.kernel, &error))
     }
 
-    /// Puts the machine together: writes its initramfs, and serves the egress filter where the network needs
-    /// one.
+    /// Makes the run folder, which everything else needs.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`], also where it is in a public place and not ours alone.
+    pub fn make_run_folder(&self) -> Result<(), SettingsError> {
+        let is_public = self.run_folder == Path::new(run_folder::DEFAULT);
+        let made = if is_public { run_folder::make_private } else { run_folder::make };
+        made(&self.run_folder).map_err(|error| file("RUN_DIR", &self.run_folder, &error))
+    }
+
+    /// Puts the machine together in its run folder: writes its initramfs, and serves the egress filter where the network
+    /// needs one.
     ///
     /// # Errors
     /// [`SettingsError::File`], [`SettingsError::Initramfs`].
     pub fn prepare(&self, kernel: &Kernel) -> Result<Machine, SettingsError> {
         let run = |error: std::io::Error| file("RUN_DIR", &self.run_folder, &error);
-        std::fs::create_dir_all(&self.run_folder).map_err(run)?;
         let disks = [("ROOTFS_PATH", Some(&self.disk)), ("WRITABLE_DISK_PATH", self.writable_disk.as_ref())];
         for (variable, path) in disks {
             if let Some(path) = path.filter(|path| !path.is_file()) {

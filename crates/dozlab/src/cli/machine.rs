@@ -31,7 +31,8 @@ pub(crate) struct Machine {
     /// End the lab after this time, 2h or 90m, or `none` [default: none here, 2h in a pod]
     #[arg(long, value_name = "TIME")]
     timeout: Option<TimeLimit>,
-    /// End the lab when nobody has used it for this time
+    /// End the lab when nobody has used it for this time; use is typing in its web terminal, and here also a browser
+    /// that has its editor open and an `ssh` or `exec` that runs
     #[arg(long, value_name = "TIME")]
     idle_stop: Option<SessionDuration>,
 }

@@ -33,6 +33,7 @@ pub(super) async fn network_setup() -> Outcome {
 
 pub(super) async fn vm() -> Outcome {
     let settings = Settings::from_env(variable)?;
+    settings.make_run_folder()?;
     let kernel = settings.read_kernel()?;
     let _image = settings.hold_image()?;
     if settings.writable_disk.is_some() && !kernel.provide_overlay().await? {

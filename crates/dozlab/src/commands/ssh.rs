@@ -34,7 +34,9 @@ fn client(name: Option<&str>) -> Result<(Command, String), Box<dyn std::error::E
         let (name, state) = (record.name(), record.state.as_str());
         return Err(format!("lab `{name}` is {state}: `dozlab up --name {name}` starts it").into());
     }
-    folder.use_while_running()?;
+    if let Err(error) = folder.use_while_running() {
+        tracing::warn!(%error, "the lab may be taken for idle");
+    }
     let missing = || format!("`ssh` is not installed: run `apt-get install {}`", SSH.package);
     let mut command = Command::new(SSH.find().ok_or_else(missing)?);
     let access = folder.ssh(&record);

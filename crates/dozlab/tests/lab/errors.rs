@@ -42,7 +42,8 @@ fn numbers_that_make_no_sense_are_a_usage_error() {
 #[test]
 fn a_port_that_is_taken_names_the_flag() {
     let place = Place::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Whichever address a lab gets.
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for flag in ["--terminal-port", "--ssh-port"] {
         let error = place.fails(&["up", "tiny", "--disk", "192M", "--no-editor", flag, &port]);

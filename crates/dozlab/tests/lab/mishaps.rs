@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use serde_json::Value;
 
 use crate::network::{HOST_NETWORK, host_network};
-use crate::support::{Place, succeeded};
+use crate::support::{Place, entries, kill, succeeded, wait_for};
 
 #[test]
 fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
@@ -20,6 +20,10 @@ fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
 
     assert_eq!((place.state("one").as_str(), place.state("broken").as_str()), ("running", "damaged"));
     assert!(place.ok(&["ls"]).contains("dozlab rm broken"));
+    // Somebody else's, who need not be let in.
+    fs::create_dir_all(sessions.join("folder/session.json")).unwrap();
+    assert_eq!(place.state("folder"), "damaged");
+    place.ok(&["rm", "folder"]);
     for command in ["stop", "logs"] {
         let error = place.fails(&[command, "broken"]);
         assert!(error.contains("broken/session.json is damaged"), "{error}");
@@ -66,16 +70,45 @@ fn labs_that_start_at_once_get_addresses_of_their_own() {
 }
 
 #[test]
-fn garbage_is_what_a_killed_import_of_a_kernel_left() {
+fn garbage_is_what_a_killed_import_of_a_kernel_and_a_killed_probe_left() {
     let place = Place::new();
     let data = tempfile::tempdir().unwrap();
-    let left = data.path().join("kernels/.import-left");
-    fs::create_dir_all(&left).unwrap();
+    let left = [data.path().join("kernels/.import-left"), place.path().join("tmp/dozlab-probe-left")];
+    for folder in &left {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("initramfs"), "half").unwrap();
+    }
     let mut command = place.command(&["gc", "--output", "json"]);
     let output = succeeded(command.env("DOZLAB_DATA_DIR", data.path()).output().unwrap());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["folders"], serde_json::json!([left]));
-    assert!(!left.exists());
+    assert_eq!(report["folders"], serde_json::json!(left));
+    assert!(left.iter().all(|folder| !folder.exists()));
+}
+
+#[test]
+fn a_probe_that_is_killed_leaves_a_folder_that_is_garbage() {
+    let place = Place::new();
+    let mut command =
+        place.command(&["up", "tiny", "--hypervisor", "qemu-tcg", "--disk", "192M", "--no-editor"]);
+    // Without a verdict from before, the hypervisor is asked.
+    command.env("DOZLAB_CACHE_DIR", place.path().join("cache")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let probes =
+        || entries(&place.path().join("tmp")).into_iter().filter(|name| name.starts_with("dozlab-probe-"));
+    let hypervisor = wait_for("a probe to boot", || {
+        let mut processes = place.processes().into_iter();
+        processes.find(|(_, command)| command.contains("qemu-system")).map(|(pid, _)| pid)
+    });
+    // It gets nowhere while it is looked at.
+    kill(hypervisor.into(), "STOP");
+    // What is at work is nobody's garbage.
+    assert_eq!(place.ok(&["gc"]), "nothing to clean up\n");
+    kill(child.id().into(), "KILL");
+    child.wait().unwrap();
+    place.wait_until_quiet();
+    assert_eq!(probes().count(), 1);
+    assert!(place.ok(&["gc"]).contains("dozlab-probe-"));
+    assert_eq!(probes().count(), 0);
 }
 
 #[test]

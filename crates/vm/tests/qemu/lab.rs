@@ -82,6 +82,7 @@ impl Lab {
         ]);
         let lookup = |name: &str| Some(variables.get(name)?.to_str()?.to_owned());
         let settings = Settings::from_env(lookup).unwrap();
+        settings.make_run_folder().unwrap();
         let machine = settings.prepare(&kernel).unwrap();
         Self { folder, settings, machine, ssh }
     }
