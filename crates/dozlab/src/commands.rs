@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
-use crate::output::colour_on_stderr;
+use crate::output::{colour_on_stderr, error_line};
 use crate::progress::Screen;
 
 /// What a subcommand returns: its exit code, or an error to show.
@@ -45,7 +45,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         let (red, plain) = if colour_on_stderr() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        eprintln!("{red}error:{plain} {error}");
+        error_line(&format!("{red}error:{plain} {error}"));
         ExitCode::FAILURE
     })
 }
@@ -114,6 +114,8 @@ fn start_logging(cli: &Cli) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What cannot be logged would be complained about on the same standard error, with a panic.
+    let logs = logs.log_internal_errors(false);
     if json {
         logs.json().init();
     } else {

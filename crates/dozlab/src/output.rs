@@ -19,6 +19,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
+/// Prints a line on standard error. Where that goes to a log on a full disk, the line is lost, and nothing else.
+pub(crate) fn error_line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints rows below a header, each column as wide as its widest cell.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {

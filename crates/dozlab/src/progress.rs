@@ -8,7 +8,7 @@ use dozlab_local::{Stage, Watcher};
 use dozlab_rootfs::{Progress, Unit, Update};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::bytes;
+use crate::output::{bytes, error_line};
 
 /// How often a line is printed of a long step where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ impl Screen {
     /// Says what is being done, until [`Self::clear`].
     pub(crate) fn doing(&self, text: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            error_line(text);
             return;
         }
         self.bar.set_style(spinner());
@@ -57,7 +57,7 @@ impl Screen {
 
     /// Prints a line that stays.
     pub(crate) fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| error_line(text));
     }
 }
 
@@ -105,11 +105,11 @@ impl Progress for Screen {
             let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
             let due = counted.get(&stage).is_none_or(|last| last.elapsed() >= LINE_EVERY);
             if due && unit == Unit::Steps && done == 0 {
-                eprintln!("{stage} {message}");
+                error_line(&format!("{stage} {message}"));
             } else if due {
                 let shown = |count| if unit == Unit::Bytes { bytes(count) } else { count.to_string() };
                 let of = total.map(|total| format!(" of {}", shown(total))).unwrap_or_default();
-                eprintln!("{}", format!("{stage}: {}{of} {message}", shown(done)).trim_end());
+                error_line(format!("{stage}: {}{of} {message}", shown(done)).trim_end());
             }
             if due {
                 counted.insert(stage, Instant::now());

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use super::{SuperviseError, Supervisor};
 use crate::component::Component;
 use crate::editor;
+use crate::keys::remedy;
 use crate::launch::Network;
 
 /// How much of a log is read for an error message.
@@ -188,6 +189,11 @@ impl Supervisor<'_> {
     pub(super) fn last_words(&self, component: Component) -> String {
         let path = self.folder.log(component);
         let Ok(tail) = read_tail(&path) else { return format!("see {}", path.display()) };
+        // It could not even say so.
+        if tail.is_empty() && is_full(self.folder.path()) {
+            let full = io::Error::from(rustix::io::Errno::NOSPC);
+            return format!("{full} in {}{}", self.folder.path().display(), remedy(&full));
+        }
         let text = String::from_utf8_lossy(&tail);
         // Our own programs end with `error: …`.
         match text.rfind("error: ") {
@@ -195,6 +201,11 @@ impl Supervisor<'_> {
             None => last_lines(&tail, 4),
         }
     }
+}
+
+/// Whether the folder's file system has no room for a line of a log.
+fn is_full(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < 4096)
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<u8>> {
