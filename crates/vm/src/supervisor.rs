@@ -2,8 +2,8 @@
 //!
 //! Each boot is launched, its console followed, its state published; when it ends, the supervisor decides
 //! what that meant. A reboot starts it again at once. A crash, or a restart before there was a prompt, is
-//! reported with the console's last lines and starts it again after a pause that doubles, a [few
-//! times](failures) in a row. A guest that powers off or halts has ended the machine, and so has a guest that
+//! reported with the console's last lines and starts it again after a pause that doubles, a few
+//! times in a row. A guest that powers off or halts has ended the machine, and so has a guest that
 //! cannot start: it would fail the same way again.
 
 mod evidence;
