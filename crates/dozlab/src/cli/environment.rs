@@ -46,7 +46,8 @@ Environment:
                         no effect, and a warning: a machine is not saved, it boots from its disk, which is kept
   TAP_DEVICE_NAME       the tap device (default tap0), or SSH_FORWARD=127.0.0.1:PORT for a user-mode network
   EGRESS                what the guest may reach, with a user-mode network: internet, open, none
-  RUN_DIR, CACHE_DIR, CONSOLE_LOG, VM_STATUS_PATH   where files go
+  RUN_DIR, CACHE_DIR, CONSOLE_LOG, VM_STATUS_PATH
+                        where files go (RUN_DIR is /tmp/dozlab by default, which must be this user's alone)
   STOP_GRACE_SECONDS    how long the guest may take to power off (default 15)";
 
 pub(super) const TERMINAL: &str = "\
