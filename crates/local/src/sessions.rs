@@ -1,28 +1,27 @@
 //! All sessions of this user: listed, found, stopped, removed, and cleaned up after a crash.
 
-use std::collections::BTreeMap;
+mod garbage;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dozlab_boot::{KernelError, KernelStore};
-use dozlab_network::namespace::{Namespace, NamespaceError};
+use dozlab_network::namespace::NamespaceError;
 use dozlab_process::{Identity, Signal};
-use serde::Serialize;
 
 use crate::component::Component;
 use crate::folders::Folders;
-use crate::launch::{Network, now_ms};
+use crate::launch::now_ms;
 use crate::record::{SessionRecord, SessionState};
 use crate::session_folder::{SessionFolder, SessionFolderError, SessionLock, file_error};
 
+pub use garbage::GarbageReport;
+use garbage::mark_dead;
+
 /// How long a supervisor may take to end its session in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a process without a supervisor may take to end.
-const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// How a session is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +81,6 @@ pub enum SessionsError {
         /// How long was waited.
         seconds: u64,
     },
-    /// What a kernel's import left could not be removed.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
     /// Its network could not be removed.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -92,29 +88,6 @@ pub enum SessionsError {
 
 fn known(names: &[String]) -> String {
     if names.is_empty() { "; there are none".into() } else { format!("; there are {}", names.join(", ")) }
-}
-
-/// What cleaning up found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GarbageReport {
-    /// Sessions whose supervisor had died.
-    pub sessions: Vec<String>,
-    /// Processes that were ended.
-    pub processes: Vec<u32>,
-    /// Network namespaces that were removed.
-    pub namespaces: Vec<String>,
-    /// Folders that were removed: of sessions that were never made, of kernels' imports and hypervisors' probes that were
-    /// killed.
-    pub folders: Vec<PathBuf>,
-}
-
-impl GarbageReport {
-    /// Whether there was nothing to clean.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// The sessions in a user's data folder.
@@ -258,74 +231,6 @@ impl Sessions {
         }
         Ok(failed)
     }
-
-    /// Cleans up what supervisors that were killed have left: processes, namespaces, records that say a session runs,
-    /// folders that never became a session.
-    ///
-    /// # Errors
-    /// [`SessionsError`] at the first thing that cannot be cleaned.
-    pub async fn collect_garbage(&self) -> Result<GarbageReport, SessionsError> {
-        let mut report = GarbageReport::default();
-        // A session that is just being made has no record yet.
-        let _nobody_creates = self.lock_creation()?;
-        for folder in self.folders()? {
-            if matches!(folder.record(), Ok(None)) && !folder.is_supervised() {
-                folder.remove()?;
-                report.folders.push(folder.path().to_owned());
-            } else {
-                self.clean(&folder, &mut report).await?;
-                mark_dead(&folder, &mut report)?;
-            }
-        }
-        report.folders.extend(KernelStore::new(self.kernels.clone()).sweep()?);
-        let temporary = std::env::temp_dir();
-        report.folders.extend(dozlab_vm::probe::sweep().map_err(file_error("read", &temporary))?);
-        Ok(report)
-    }
-
-    /// Ends the processes of a session without a supervisor, and removes its network.
-    async fn clean(&self, folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), SessionsError> {
-        if !folder.path().exists() || folder.is_supervised() {
-            return Ok(());
-        }
-        let name = folder.name();
-        let Some(record) = understood(folder) else {
-            // Whether a damaged one had a network is not known any more.
-            if rustix::process::geteuid().is_root() {
-                report.namespaces.extend(Namespace::remove_left(&name).await?);
-            }
-            return Ok(());
-        };
-        if is_taken_up(&record) {
-            return Ok(());
-        }
-        for (component, process) in record.processes {
-            if component == Component::Supervisor || !process.is_running() {
-                continue;
-            }
-            process.end(ORPHAN_GRACE).map_err(|source| SessionsError::Process {
-                name: name.clone(),
-                pid: process.pid,
-                source,
-            })?;
-            report.processes.push(process.pid);
-        }
-        if record.network == Network::Pod {
-            report.namespaces.extend(Namespace::remove_left(&name).await?);
-        }
-        Ok(())
-    }
-}
-
-/// Writes into the record of a session without a supervisor that it does not run any more.
-fn mark_dead(folder: &SessionFolder, report: &mut GarbageReport) -> Result<(), SessionsError> {
-    let Some(record) = understood(folder) else { return Ok(()) };
-    let seen = as_it_is(folder, record.clone());
-    if seen != record {
-        folder.write_record(&SessionRecord { processes: BTreeMap::new(), ..seen })?;
-        report.sessions.push(folder.name());
-    }
-    Ok(())
 }
 
 /// The record of a session that has one which is not damaged.

@@ -27,5 +27,5 @@ pub(super) async fn run(format: Format) -> Outcome {
             line(&format!("folder {}: removed", folder.display()));
         }
     });
-    Ok(ExitCode::SUCCESS)
+    if report.failures.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(report.failures.join("\n").into()) }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dozlab_local::{Sessions, StopKind};
+use dozlab_local::{Sessions, SessionsError, StopKind};
 
 use super::{Outcome, folders};
 use crate::cli::Names;
@@ -20,16 +20,23 @@ pub(super) async fn run(names: &Names, kind: StopKind) -> Outcome {
         names.names.clone()
     };
     let screen = Screen::new();
+    let mut failures = Vec::new();
     for name in names {
-        let folder = match kind {
-            StopKind::Keep => sessions.find(Some(&name))?.0,
-            StopKind::Remove => sessions.find_folder(&name)?,
-        };
         let doing = if kind == StopKind::Keep { "stopping" } else { "removing" };
         screen.doing(&format!("{doing} {name}"));
-        let ended = sessions.end(&folder, kind).await;
+        // One that cannot be ended keeps no other from it.
+        if let Err(error) = end(&sessions, &name, kind).await {
+            failures.push(error.to_string());
+        }
         screen.clear();
-        ended?;
     }
-    Ok(ExitCode::SUCCESS)
+    if failures.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(failures.join("\n").into()) }
+}
+
+async fn end(sessions: &Sessions, name: &str, kind: StopKind) -> Result<(), SessionsError> {
+    let folder = match kind {
+        StopKind::Keep => sessions.find(Some(name))?.0,
+        StopKind::Remove => sessions.find_folder(name)?,
+    };
+    sessions.end(&folder, kind).await
 }

@@ -7,7 +7,8 @@ use std::sync::PoisonError;
 use serde_json::Value;
 
 use crate::network::{HOST_NETWORK, host_network};
-use crate::support::{Place, entries, kill, succeeded, wait_for};
+use crate::program::DOZLAB;
+use crate::support::{Place, entries, kill, said, succeeded, wait_for};
 
 #[test]
 fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
@@ -83,6 +84,31 @@ fn garbage_is_what_a_killed_import_of_a_kernel_and_a_killed_probe_left() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["folders"], serde_json::json!(left));
     assert!(left.iter().all(|folder| !folder.exists()));
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else_from_it() {
+    let place = Place::new();
+    for name in ["first", "stuck", "third"] {
+        fs::create_dir_all(place.path().join("sessions").join(name).join("run")).unwrap();
+    }
+    // What is mounted cannot be removed. A user namespace of our own may mount without being root.
+    let script = r#"mount -t tmpfs none "$1/sessions/stuck/run" || exit 9; "$2" "$3"; code=$?
+        ls "$1/sessions"; exit $code"#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(place.path())
+        .args([DOZLAB, "gc"]);
+    command.env("DOZLAB_DATA_DIR", place.path()).env("TMPDIR", place.path().join("tmp"));
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("sessions/stuck"), "{error}");
+    assert_eq!(said(&output).lines().last(), Some("stuck"));
+
+    place.ok(&["gc"]);
+    place.assert_nothing_left();
 }
 
 #[test]
