@@ -176,14 +176,19 @@ mod tests {
         assert_eq!(EditorChoice::None.find(&folders).unwrap(), None);
     }
 
+    fn session(folder: &Path) -> (SessionFolder, SocketAddrV4) {
+        let session = SessionFolder::new(folder.join("sessions/lab"));
+        session.create().unwrap();
+        let address: SocketAddrV4 = "127.0.0.2:8080".parse().unwrap();
+        session.make_secrets(address).unwrap();
+        (session, address)
+    }
+
     #[test]
     fn the_password_is_in_a_private_file_and_in_no_argument() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let session = SessionFolder::new(folder.path().join("sessions/lab"));
-        session.create().unwrap();
-        let address: SocketAddrV4 = "127.0.0.1:8080".parse().unwrap();
-        session.make_secrets(address).unwrap();
+        let (session, address) = session(folder.path());
         let program = EditorProgram::at("/opt/entry.js".into());
 
         let command = command(&program, &session, address, Path::new("/usr/bin/dozlab")).unwrap();
@@ -195,5 +200,16 @@ mod tests {
         let config = session.path().join("code-server.yaml");
         assert!(fs::read_to_string(&config).unwrap().contains(&password));
         assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_editors_sign_of_use_is_where_it_is_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (session, address) = session(folder.path());
+        let program = EditorProgram::at("/opt/code-server".into());
+        let command = command(&program, &session, address, Path::new("/usr/bin/dozlab")).unwrap();
+        let mut variables = command.as_std().get_envs();
+        let data = variables.find(|(name, _)| *name == "XDG_DATA_HOME").and_then(|(_, value)| value).unwrap();
+        assert_eq!(session.editor_heartbeat(), Path::new(data).join("code-server/heartbeat"));
     }
 }

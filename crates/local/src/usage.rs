@@ -1,8 +1,8 @@
 //! When a session was last used, for `--idle-stop`.
 //!
 //! Three things count: what a learner types in the web terminal, of which the terminal tells by touching a file; an editor
-//! that is open in a browser, of which code-server does the same; and a `dozlab ssh` or `dozlab exec` for as long as it
-//! runs, which leaves its process's identity in the session's folder.
+//! that is open in a browser, of which code-server does the same once a minute; and a `dozlab ssh` or `dozlab exec` for
+//! as long as it runs, which leaves its process's identity in the session's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use std::time::UNIX_EPOCH;
 use dozlab_process::Identity;
 
 use crate::session_folder::{SessionFolder, SessionFolderError, file_error};
+
+/// How often code-server says that a browser is connected: every minute, and some time for a busy machine.
+const HEARTBEAT_MS: u64 = 65_000;
 
 impl SessionFolder {
     /// Says that this process uses the session for as long as it runs, whatever program it becomes.
@@ -33,7 +36,9 @@ impl SessionFolder {
             return Some(now_ms);
         }
         let typed = modified_ms(&self.activity());
-        typed.max(modified_ms(&self.editor_heartbeat()))
+        // Between two signs of life an editor is open all the same.
+        let open = modified_ms(&self.editor_heartbeat()).map(|beat| now_ms.min(beat + HEARTBEAT_MS));
+        typed.max(open)
     }
 
     /// Whether a process that used the session still runs. Those that do not are forgotten.
@@ -55,8 +60,8 @@ impl SessionFolder {
         in_use
     }
 
-    /// code-server touches it once a minute while a browser is connected.
-    fn editor_heartbeat(&self) -> PathBuf {
+    /// What code-server touches every [`HEARTBEAT_MS`] while a browser is connected.
+    pub(crate) fn editor_heartbeat(&self) -> PathBuf {
         self.vscode_data().join("code-server/heartbeat")
     }
 
@@ -92,10 +97,14 @@ mod tests {
         assert!(!session.users().join("other").exists());
 
         fs::write(session.activity(), "").unwrap();
-        let typed = session.last_used_ms(7).unwrap();
-        fs::create_dir_all(session.editor_heartbeat().parent().unwrap()).unwrap();
-        fs::write(session.editor_heartbeat(), "").unwrap();
-        assert!(session.last_used_ms(7).unwrap() >= typed);
+        assert_eq!(session.last_used_ms(7), modified_ms(&session.activity()));
+        fs::remove_file(session.activity()).unwrap();
+        let heartbeat = session.editor_heartbeat();
+        fs::create_dir_all(heartbeat.parent().unwrap()).unwrap();
+        fs::write(&heartbeat, "").unwrap();
+        let beat = modified_ms(&heartbeat).unwrap();
+        assert_eq!(session.last_used_ms(beat + 60_000), Some(beat + 60_000));
+        assert_eq!(session.last_used_ms(beat + 600_000), Some(beat + HEARTBEAT_MS));
 
         session.use_while_running().unwrap();
         assert_eq!(session.last_used_ms(7), Some(7));

@@ -246,9 +246,9 @@ fn a_stopped_lab_starts_as_it_was_and_becomes_nothing_else() {
 #[test]
 fn a_lab_is_idle_only_when_nobody_uses_it() {
     let place = Place::new();
-    place.up("one", &["--idle-stop", "10s"]);
+    place.up("one", &["--idle-stop", "20s"]);
     // A command that says nothing for longer than that is use all the same.
-    assert_eq!(place.exec("one", "sleep 14; echo awake"), "awake");
+    assert_eq!(place.exec("one", "sleep 30; echo awake"), "awake");
     wait_for("the lab to stop", || (place.state("one") == "stopped").then_some(()));
     assert!(place.ok(&["ls"]).contains("nobody used it"));
 }
