@@ -18,7 +18,8 @@ fn a_lab_on_an_overlay_fills_its_disk_reboots_and_leaves_the_image_as_it_was() {
     let filled =
         "dd if=/dev/zero of=/root/big bs=64k 2>&1 | grep -c 'No space left'; echo x > /root/y || echo no";
     assert_eq!(place.exec("one", filled), "1\nno");
-    assert_eq!(place.exec("one", "uname -n; df -k / | awk 'END {print $4}'"), "lab-one\n0");
+    // A file system may give back a block that it had set aside.
+    assert_eq!(place.exec("one", "uname -n; df -k / | awk 'END {print ($4 < 64)}'"), "lab-one\n1");
     place.run(&["exec", "one", "--", "reboot"]);
     wait_for("the second boot", || {
         let status = place.vm_status("one");
