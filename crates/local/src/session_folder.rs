@@ -60,6 +60,14 @@ pub(crate) fn file_error<'a>(
     move |source| SessionFolderError::File { action, path: path.to_owned(), source }
 }
 
+/// Removes a file that need not be there.
+fn forget(path: &Path) -> Result<(), SessionFolderError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// How to log in to a session's VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshAccess {
@@ -293,11 +301,12 @@ impl SessionFolder {
 
     /// Forgets how the VM of an earlier start was.
     pub(crate) fn forget_vm_status(&self) -> Result<(), SessionFolderError> {
-        let path = self.vm_status_file();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        forget(&self.vm_status_file())
+    }
+
+    /// Forgets why an earlier start's editor did not come.
+    pub(crate) fn forget_editor_failure(&self) -> Result<(), SessionFolderError> {
+        forget(&self.editor_failure())
     }
 
     pub(crate) fn lock_file(&self) -> PathBuf {

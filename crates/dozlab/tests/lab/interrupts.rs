@@ -2,9 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::PoisonError;
 
-use crate::network::{HOST_NETWORK, host_network};
+use crate::network::{host_network, pod_network};
 use crate::support::{Place, entries, kill, wait_for};
 
 /// Starts a lab in the foreground, interrupts it as soon as it has said `mark`, and returns its exit code.
@@ -59,9 +58,7 @@ fn ctrl_c_leaves_nothing_while_hypervisors_are_asked() {
     // Without a verdict from before, each hypervisor boots once.
     command.env("DOZLAB_CACHE_DIR", place.path().join("cache"));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("a probe to boot", || {
-        place.processes().iter().any(|(_, command)| command.contains("qemu-system")).then_some(())
-    });
+    place.wait_for_process("qemu-system");
     kill(child.id().into(), "INT");
     assert_eq!(exit_code(&mut child), Some(130));
     place.assert_nothing_left();
@@ -73,9 +70,7 @@ fn ctrl_c_leaves_nothing_while_an_image_is_built() {
     let before = entries(&place.path().join("images/images"));
     let mut command = place.command(&["up", "minimal", "--memory", "256", "--disk", "192M", "--no-editor"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("mmdebstrap to run", || {
-        place.processes().iter().any(|(_, command)| command.contains("mmdebstrap")).then_some(())
-    });
+    place.wait_for_process("mmdebstrap");
     kill(child.id().into(), "INT");
     assert_eq!(exit_code(&mut child), Some(130));
     place.assert_nothing_left();
@@ -94,12 +89,7 @@ fn ctrl_c_leaves_nothing_of_a_lab_that_starts_in_the_background() {
 #[test]
 fn ctrl_c_leaves_no_network_behind() {
     let place = Place::new();
-    if !rustix::process::geteuid().is_root() {
-        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
-        assert!(error.contains("needs root"), "{error}");
-        return;
-    }
-    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(_alone) = pod_network(&place) else { return };
     let before = host_network();
     // The network is made right after the disk, so the first interrupt comes in the middle of it.
     for mark in ["disk ready", "network ready", "guest started"] {

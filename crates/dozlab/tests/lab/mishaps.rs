@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::PoisonError;
 
 use serde_json::Value;
 
-use crate::network::{HOST_NETWORK, host_network};
+use crate::network::{host_network, pod_network};
 use crate::program::DOZLAB;
-use crate::support::{Place, entries, kill, said, succeeded, wait_for};
+use crate::support::{Place, entries, kill, said, succeeded};
 
 #[test]
 fn a_damaged_session_and_a_strangers_file_stand_in_no_other_labs_way() {
@@ -121,10 +120,7 @@ fn a_probe_that_is_killed_leaves_a_folder_that_is_garbage() {
     let mut child = command.spawn().unwrap();
     let probes =
         || entries(&place.path().join("tmp")).into_iter().filter(|name| name.starts_with("dozlab-probe-"));
-    let hypervisor = wait_for("a probe to boot", || {
-        let mut processes = place.processes().into_iter();
-        processes.find(|(_, command)| command.contains("qemu-system")).map(|(pid, _)| pid)
-    });
+    let hypervisor = place.wait_for_process("qemu-system");
     // It gets nowhere while it is looked at.
     kill(hypervisor.into(), "STOP");
     // What is at work is nobody's garbage.
@@ -140,12 +136,7 @@ fn a_probe_that_is_killed_leaves_a_folder_that_is_garbage() {
 #[test]
 fn a_half_made_namespace_is_replaced() {
     let place = Place::new();
-    if !rustix::process::geteuid().is_root() {
-        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
-        assert!(error.contains("needs root"), "{error}");
-        return;
-    }
-    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(_alone) = pod_network(&place) else { return };
     let before = host_network();
     let name = format!("half-{}", std::process::id());
     // Killed before its uplink was made, and before it was even bound to its name.

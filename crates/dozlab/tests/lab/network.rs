@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::support::{Place, said};
 
@@ -68,12 +68,7 @@ fn without_privileges_the_guest_reaches_nothing_of_the_host() {
 #[test]
 fn in_a_namespace_the_guest_reaches_nothing_of_the_host_and_nothing_is_left() {
     let place = Place::new();
-    if !rustix::process::geteuid().is_root() {
-        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
-        assert!(error.contains("needs root"), "{error}");
-        return;
-    }
-    let _alone = HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(_alone) = pod_network(&place) else { return };
     let before = host_network();
     place.up("one", &["--network", "pod"]);
     let config = std::fs::read_to_string(place.path().join("sessions/one/shared/network-config")).unwrap();
@@ -103,7 +98,17 @@ fn in_a_namespace_the_guest_reaches_nothing_of_the_host_and_nothing_is_left() {
 }
 
 /// Held by a test that makes networks on the host, so that it sees its own alone.
-pub(crate) static HOST_NETWORK: Mutex<()> = Mutex::new(());
+static HOST_NETWORK: Mutex<()> = Mutex::new(());
+
+/// Lets a test make networks on the host, alone. Without root there is none to make, and `--network pod` must say so.
+pub(crate) fn pod_network(place: &Place) -> Option<MutexGuard<'static, ()>> {
+    if !rustix::process::geteuid().is_root() {
+        let error = place.fails(&["up", "tiny", "--network", "pod", "--disk", "192M", "--no-editor"]);
+        assert!(error.contains("needs root"), "{error}");
+        return None;
+    }
+    Some(HOST_NETWORK.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// The host's links, namespaces and firewall tables.
 pub(crate) fn host_network() -> String {

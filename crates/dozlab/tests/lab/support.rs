@@ -168,6 +168,14 @@ impl Place {
         found
     }
 
+    /// Waits for a process of this place that runs a program of this name, and returns its pid.
+    pub(crate) fn wait_for_process(&self, program: &str) -> u32 {
+        wait_for(program, || {
+            let mut processes = self.processes().into_iter();
+            processes.find(|(_, command)| command.contains(program)).map(|(pid, _)| pid)
+        })
+    }
+
     /// Waits until no process works for this place.
     pub(crate) fn wait_until_quiet(&self) {
         wait_for("all processes to end", || self.processes().is_empty().then_some(()));

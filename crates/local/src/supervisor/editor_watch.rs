@@ -17,13 +17,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 impl Supervisor<'_> {
     /// Starts the editor, or its installation.
     pub(super) fn start_editor(&mut self) -> Result<(), SuperviseError> {
-        let failure = self.folder.editor_failure();
-        match std::fs::remove_file(&failure) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(file_error("remove", &failure)(error).into());
-            }
-            _ => {}
-        }
+        self.folder.forget_editor_failure()?;
         if self.record.means.editor.is_none() {
             let name = self.record.name();
             self.watcher.notice(&format!(
